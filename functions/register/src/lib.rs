@@ -1,0 +1,108 @@
+//! `POST /user/register`: writes a new user, and nothing else.
+
+use chrono::{DateTime, Utc};
+use lambda_http::Request;
+use serde::Serialize;
+use shared::app::App;
+use shared::attempts::{self, Registration, RegistrationKey};
+use shared::body::Members;
+use shared::error::Error;
+use shared::http::{self, Endpoint, Reply};
+use shared::password::Password;
+use shared::telemetry::SecurityEvent;
+use shared::users::{self, NewUser, User, UserId};
+
+/// The route.
+pub static ENDPOINT: Endpoint = Endpoint {
+    method: "POST",
+    path: "/user/register",
+    headers: &[],
+    handler: |app, request, now| Box::pin(handle(app, request, now)),
+};
+
+#[derive(Serialize)]
+struct Registered {
+    user_info: User,
+}
+
+/// Answers 200 with `user_info`.
+///
+/// # Errors
+/// 40001, 40901, 41501, 42201, 42901, 50001, 50301.
+pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
+    let (user, password) = parse(request, app.passwords.min_length())?;
+    let key = RegistrationKey::new(
+        http::source_address(request),
+        app.limits.registrations_per_address_per_hour,
+    );
+    let reserved = app
+        .database
+        .write(&(key, &user.userid), |connection, (key, userid)| {
+            Box::pin(attempts::reserve_registration(connection, key, userid))
+        })
+        .await?;
+    match reserved {
+        Registration::Reserved => {}
+        Registration::Taken => return Err(Error::UseridTaken),
+        Registration::TooMany { retry_after } => {
+            return Err(Error::TooManyAttempts {
+                retry_after,
+                event: SecurityEvent::RegistrationMax,
+            });
+        }
+    }
+    let hash = app.passwords.hash(password).await?;
+    let user = app
+        .database
+        .write(&(user, hash), |connection, (user, hash)| {
+            Box::pin(users::insert(connection, user, hash))
+        })
+        .await?
+        .ok_or(Error::UseridTaken)?;
+    SecurityEvent::UserCreated {
+        user_id: user.user_id,
+    }
+    .log();
+    Reply::success(Registered { user_info: user })
+}
+
+fn parse(request: &Request, min_length: usize) -> Result<(NewUser, Password), Error> {
+    let mut members = Members::of_json(request)?;
+    let typed = members.required("userid", |typed| {
+        UserId::new(typed).map(|userid| (userid, typed.to_owned()))
+    });
+    let given_name = members.optional("user_name", users::user_name);
+    let country = members.optional("country", users::country_or_job);
+    let job = members.optional("job", users::country_or_job);
+    let phone = members.optional("phone", users::phone);
+    let email = members.optional("email", users::email);
+    let init_cn_level = members.optional("init_cn_level", users::init_cn_level);
+    let context = [
+        typed.as_ref().map(|(userid, _)| userid.as_str()),
+        given_name.as_deref(),
+        email.as_deref(),
+    ];
+    let context: Vec<&str> = context.into_iter().flatten().collect();
+    let password = members.required("password", |typed| Password::new_for(typed, min_length, &context));
+    members.finish()?;
+    // `finish` has answered where one of the two was refused.
+    let (Some((userid, as_typed)), Some(password)) = (typed, password) else {
+        return Err(Error::Defect("a refused field was not reported".to_owned()));
+    };
+    // What was typed may be longer than its canonical form.
+    let user_name = given_name
+        .or_else(|| users::user_name(&as_typed).ok())
+        .unwrap_or_else(|| userid.as_str().to_owned());
+    Ok((
+        NewUser {
+            userid,
+            user_name,
+            country,
+            job,
+            phone,
+            email,
+            init_cn_level,
+        },
+        password,
+    ))
+}

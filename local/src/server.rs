@@ -1,0 +1,150 @@
+//! What the gateway does in AWS: routes, CORS, 404 and 405, and the request context.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body as AxumBody, BodyDataStream};
+use axum::extract::{ConnectInfo, Request as AxumRequest, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::Response as AxumResponse;
+use futures_util::StreamExt as _;
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request};
+use shared::app::App;
+use shared::body::MAX_BYTES;
+use shared::error::Error;
+use shared::http::{Endpoint, serve};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use uuid::Uuid;
+
+/// Longest that a client may take to send a body.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Most bytes of a body that are read and thrown away, so that a client that sends too much can read why.
+const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Every deployed function with a route.
+pub static ENDPOINTS: [&Endpoint; 5] = [
+    &register::ENDPOINT,
+    &login::ENDPOINT,
+    &logout::ENDPOINT,
+    &me::ENDPOINT,
+    &health::ENDPOINT,
+];
+
+static NOT_FOUND: Endpoint = refusing(|_, _, _| Box::pin(async { Err(Error::NotFound) }));
+
+static METHOD_NOT_ALLOWED: Endpoint = refusing(|_, request, _| {
+    let methods: Vec<_> = ENDPOINTS
+        .iter()
+        .filter(|endpoint| endpoint.path == request.uri().path())
+        .map(|endpoint| endpoint.method)
+        .collect();
+    let allow = methods.join(", ");
+    Box::pin(async { Err(Error::MethodNotAllowed { allow }) })
+});
+
+static INCOMPLETE_BODY: Endpoint = refusing(|_, _, _| Box::pin(async { Err(Error::MalformedBody) }));
+
+/// An endpoint for requests that reach none of the functions. The log gets no path of theirs: a client chose it.
+const fn refusing(handler: shared::http::Handler) -> Endpoint {
+    Endpoint {
+        method: "*",
+        path: "*",
+        headers: &[],
+        handler,
+    }
+}
+
+/// The service that answers for all functions.
+pub fn router(app: Arc<App>, allowed_origins: Vec<HeaderValue>) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(AllowOrigin::list(allowed_origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
+        .max_age(Duration::from_mins(10));
+    Router::new()
+        .fallback(dispatch)
+        .layer(cors)
+        .layer(middleware::from_fn_with_state(app.clone(), answer_plain_options))
+        .with_state(app)
+}
+
+/// An OPTIONS request that is no CORS preflight is a method like any other. The CORS layer would answer it with 200.
+async fn answer_plain_options(State(app): State<Arc<App>>, request: AxumRequest, next: Next) -> AxumResponse {
+    let preflight = request
+        .headers()
+        .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if request.method() == Method::OPTIONS && !preflight {
+        dispatch(State(app), request).await
+    } else {
+        next.run(request).await
+    }
+}
+
+async fn dispatch(State(app): State<Arc<App>>, request: AxumRequest) -> AxumResponse {
+    let source = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|ConnectInfo(address)| *address);
+    let (parts, body) = request.into_parts();
+    let (endpoint, body) = match route(&parts.method, parts.uri.path()) {
+        Err(refusing) => (refusing, Vec::new()),
+        Ok(endpoint) => match tokio::time::timeout(BODY_DEADLINE, read_body(body.into_data_stream())).await {
+            Ok(Ok(body)) => (endpoint, body),
+            Ok(Err(_)) | Err(_) => (&INCOMPLETE_BODY, Vec::new()),
+        },
+    };
+    let mut request = Request::from_parts(parts, Body::Binary(body));
+    request.extensions_mut().insert(request_context(source));
+    serve(&app, endpoint, request).await.map(|body| match body {
+        Body::Text(text) => AxumBody::from(text),
+        Body::Binary(bytes) => AxumBody::from(bytes),
+        _ => AxumBody::empty(),
+    })
+}
+
+/// The function for a request, or else the endpoint that refuses it.
+fn route(method: &Method, path: &str) -> Result<&'static Endpoint, &'static Endpoint> {
+    let mut on_path = ENDPOINTS
+        .into_iter()
+        .filter(|endpoint| endpoint.path == path)
+        .peekable();
+    let refusing = if on_path.peek().is_some() {
+        &METHOD_NOT_ALLOWED
+    } else {
+        &NOT_FOUND
+    };
+    on_path
+        .find(|endpoint| endpoint.method == method.as_str())
+        .ok_or(refusing)
+}
+
+/// At most one byte more than a function takes, so that it can tell. The rest is thrown away up to a limit.
+async fn read_body(mut stream: BodyDataStream) -> Result<Vec<u8>, axum::Error> {
+    let mut body = Vec::new();
+    let mut received = 0;
+    while received <= MAX_DISCARDED_BYTES {
+        let Some(chunk) = stream.next().await else {
+            break;
+        };
+        let chunk = chunk?;
+        received += chunk.len();
+        let room = (MAX_BYTES + 1).saturating_sub(body.len());
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    }
+    Ok(body)
+}
+
+/// What API Gateway would say of this request.
+fn request_context(source: Option<SocketAddr>) -> RequestContext {
+    let mut context = ApiGatewayV2httpRequestContext::default();
+    context.request_id = Some(Uuid::new_v4().to_string());
+    context.http.source_ip = source.map(|address| address.ip().to_string());
+    RequestContext::ApiGatewayV2(context)
+}

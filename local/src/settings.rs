@@ -1,0 +1,201 @@
+//! The settings of `local`, besides those of the functions.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use axum::http::HeaderValue;
+use shared::config::{ConfigError, Environment};
+use uuid::Uuid;
+
+/// Where the server listens and whom it lets in.
+#[derive(Debug)]
+pub struct Settings {
+    /// `PORT`; 0 takes a free one.
+    pub port: u16,
+    /// `CORS_ALLOWED_ORIGINS`.
+    pub allowed_origins: Vec<HeaderValue>,
+}
+
+impl Settings {
+    /// Reads them from `environment`.
+    ///
+    /// # Errors
+    /// Names the setting that is unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
+        let allowed_origins = environment
+            .text(ORIGINS)
+            .unwrap_or("http://localhost:5173")
+            .split(',')
+            .map(|origin| parse_origin(origin.trim()))
+            .collect::<Option<_>>()
+            .ok_or_else(|| {
+                ConfigError::new(
+                    ORIGINS,
+                    "must be origins like https://app.example, separated by commas",
+                )
+            })?;
+        Ok(Self {
+            port: environment.number("PORT", 3000, 0..=u16::MAX)?,
+            allowed_origins,
+        })
+    }
+}
+
+/// An exact origin (RFC 6454 §7): scheme, host and perhaps port. `*` and `null` would let anybody in.
+fn parse_origin(origin: &str) -> Option<HeaderValue> {
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"))?;
+    let host_only = !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b));
+    if host_only { origin.parse().ok() } else { None }
+}
+
+/// The directory of the checkout: the nearest one at or above the working directory with a `Cargo.lock`, so that it does
+/// not matter from which of its folders `local` is started. Elsewhere the working directory.
+///
+/// # Errors
+/// When there is no working directory.
+pub fn project_directory() -> io::Result<PathBuf> {
+    let working = std::env::current_dir()?;
+    let project = working
+        .ancestors()
+        .find(|directory| directory.join("Cargo.lock").is_file());
+    Ok(project.unwrap_or(&working).to_owned())
+}
+
+/// The variables of the process, then those of `.env` in `directory`, if there is one.
+///
+/// # Errors
+/// When `.env` cannot be read.
+pub fn environment(directory: &Path) -> Result<Environment, ConfigError> {
+    let unreadable = |problem| ConfigError::new(".env", format!("cannot be read: {problem}"));
+    let mut environment = Environment::of_process();
+    let variables = match dotenvy::from_path_iter(directory.join(".env")) {
+        Err(error) if error.not_found() => return Ok(environment),
+        variables => variables.map_err(|error| unreadable(env_problem(&error, 1)))?,
+    };
+    for (variable, entry) in variables.zip(1..) {
+        let (name, value) = variable.map_err(|error| unreadable(env_problem(&error, entry)))?;
+        environment.set_default(&name, value);
+    }
+    Ok(environment)
+}
+
+/// What is wrong with `.env`, without the text that is wrong: there may be a secret in it.
+fn env_problem(error: &dotenvy::Error, entry: usize) -> String {
+    match error {
+        dotenvy::Error::Io(error) => error.to_string(),
+        _ => format!("entry {entry} is not NAME=value, or its value has to be quoted otherwise"),
+    }
+}
+
+/// The signing key in `directory`, made at the first start and kept, so that tokens survive a restart.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn kept_secret_key(directory: &Path) -> io::Result<String> {
+    let file = directory.join("secret_key");
+    match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // 244 random bits.
+            let key = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+            fs::create_dir_all(directory)?;
+            // Written beside and given its name at the end: a start that is killed leaves no half key, and of two starts
+            // at once one finds the other's.
+            let partial = directory.join(format!("secret_key.{}", Uuid::new_v4()));
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&partial)?
+                .write_all(key.as_bytes())?;
+            let linked = fs::hard_link(&partial, &file);
+            fs::remove_file(partial)?;
+            match linked {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return fs::read_to_string(file);
+                }
+                linked => linked?,
+            }
+            Ok(key)
+        }
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origins(setting: &str) -> Result<Vec<HeaderValue>, String> {
+        let environment = [("CORS_ALLOWED_ORIGINS", setting)].into_iter().collect();
+        Settings::from_environment(&environment)
+            .map(|settings| settings.allowed_origins)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn origins_are_exact() {
+        assert_eq!(
+            origins("https://a.example, http://localhost:5173").unwrap(),
+            ["https://a.example", "http://localhost:5173"]
+        );
+        for refused in [
+            "*",
+            "null",
+            "https://*.example",
+            "https://a.example/",
+            "a.example",
+            "https://",
+            "https://a.example,",
+        ] {
+            assert_eq!(
+                origins(refused).unwrap_err(),
+                "CORS_ALLOWED_ORIGINS must be origins like https://app.example, separated by commas",
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_secret_key_is_made_once_and_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = std::env::temp_dir().join(format!("people-key-{}", Uuid::new_v4()));
+        let key = kept_secret_key(&directory).unwrap();
+        assert_eq!(key.len(), 64);
+        assert_eq!(kept_secret_key(&directory).unwrap(), key);
+        let mode = fs::metadata(directory.join("secret_key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let files = fs::read_dir(&directory).unwrap().count();
+        assert_eq!(files, 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn starts_at_the_same_time_have_one_secret_key() {
+        let directory = std::env::temp_dir().join(format!("people-key-{}", Uuid::new_v4()));
+        let barrier = std::sync::Barrier::new(8);
+        let keys: std::collections::HashSet<String> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        kept_secret_key(&directory).unwrap()
+                    })
+                })
+                .collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(keys, [kept_secret_key(&directory).unwrap()].into());
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,8 @@
+//! The program `local` as a user runs it: over TCP, with signals, with its own database and with another.
+
+mod logs;
+mod project;
+mod refusals;
+mod secrets;
+mod sessions;
+mod settings;

@@ -1,0 +1,397 @@
+//! A directory like a checkout, and the program `local` run in it.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use local::postgres::Server;
+use serde_json::{Value, json};
+
+/// A password that the policy accepts.
+pub const PASSWORD: &str = "correct horse battery staple";
+/// Far more than anything here takes, even beside a build.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until it holds.
+#[track_caller]
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits for the end of its input, which comes with ours; then kills what a test has left running and removes its
+/// directory `$1`.
+const GUARDIAN: &str = r#"trap '' HUP INT TERM
+read -r _
+while [ -e "$1" ]; do
+    for file in "$1"/running/*; do kill -KILL "${file##*/}"; done
+    for file in "$1"/.local/pg-*/postmaster.pid; do
+        read -r pid <"$file" && kill -QUIT "$pid"
+    done
+    rm -rf "$1" || sleep 0.1
+done
+"#;
+
+/// A directory of one test, with a `Cargo.lock` as a checkout has one. Goes with the test, however that ends.
+pub struct Project {
+    pub directory: PathBuf,
+    guardian: Child,
+    life: Option<ChildStdin>,
+}
+
+impl Project {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("people's project {}-{number}", process::id()));
+        fs::create_dir_all(directory.join("running")).expect("a directory");
+        fs::write(directory.join("Cargo.lock"), "").expect("a file");
+        let mut guardian = Command::new("/bin/sh");
+        guardian.args(["-c", GUARDIAN, "guardian"]).arg(&directory);
+        std::os::unix::process::CommandExt::process_group(&mut guardian, 0);
+        guardian
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut guardian = guardian.spawn().expect("/bin/sh");
+        let life = guardian.stdin.take();
+        Self {
+            directory,
+            guardian,
+            life,
+        }
+    }
+
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.directory.join(name), contents).expect("a file");
+    }
+
+    /// The pid file of the embedded server, if it has one.
+    pub fn postmaster(&self) -> Option<u32> {
+        let state = fs::read_dir(self.directory.join(".local")).ok()?;
+        let pid = state
+            .flatten()
+            .find_map(|entry| fs::read_to_string(entry.path().join("postmaster.pid")).ok())?;
+        pid.lines().next()?.parse().ok()
+    }
+
+    /// Processes that work in the directory of the embedded server: every one of PostgreSQL's does.
+    pub fn database_processes(&self) -> Vec<String> {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes
+            .filter(|process| {
+                fs::read_link(process.path().join("cwd"))
+                    .is_ok_and(|directory| directory.starts_with(self.directory.join(".local")))
+            })
+            .map(|process| process.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// `local` in this directory, with these variables and none of ours but those that say how the machine is set up.
+    pub fn command(&self, variables: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+        command.current_dir(&self.directory).env_clear();
+        for name in ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PG_BINDIR"] {
+            if let Some(value) = env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.envs(variables.iter().copied());
+        // As a shell does for a job: a signal to the group is then what Ctrl-C is.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts `local` and waits until it serves, on a free port unless `variables` or `.env` say otherwise.
+    pub fn start(&self, variables: &[(&str, &str)]) -> Local {
+        let local = self.begin(self.command(variables));
+        eventually("it serves or ends", || {
+            local.stdout().contains("Try: curl") || local.has_ended()
+        });
+        assert!(
+            !local.has_ended(),
+            "it ended: {} {}",
+            local.stdout(),
+            local.stderr()
+        );
+        local
+    }
+
+    pub fn begin(&self, mut command: Command) -> Local {
+        let mut child = command.spawn().expect("local");
+        let mark = self.directory.join("running").join(child.id().to_string());
+        fs::write(&mark, "").expect("a file");
+        let stdout = Stream::of(child.stdout.take().expect("piped"));
+        let stderr = Stream::of(child.stderr.take().expect("piped"));
+        Local {
+            child: Mutex::new(child),
+            mark,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs `local`, which must not start, and returns what it says on standard error: one line.
+    #[track_caller]
+    pub fn refusal(&self, variables: &[(&str, &str)]) -> String {
+        let (status, stdout, stderr) = self.begin(self.command(variables)).wait();
+        assert_eq!((status, stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert_eq!(self.database_processes(), [""; 0]);
+        let line = stderr.strip_suffix('\n').unwrap_or(&stderr);
+        assert!(!line.is_empty() && !line.contains('\n'), "{stderr}");
+        line.to_owned()
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        drop(self.life.take());
+        let _ = self.guardian.wait();
+    }
+}
+
+/// An output, read as it comes.
+struct Stream {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stream {
+    fn of(output: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let shared = text.clone();
+        let reader = thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut line = String::new();
+            while output.read_line(&mut line).is_ok_and(|read| read > 0) {
+                shared.lock().expect("not poisoned").push_str(&line);
+                line.clear();
+            }
+        });
+        Self { text, reader }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().expect("not poisoned").clone()
+    }
+
+    fn into_text(self) -> String {
+        self.reader.join().expect("no panic");
+        self.text.lock().expect("not poisoned").clone()
+    }
+}
+
+/// A running `local`.
+pub struct Local {
+    child: Mutex<Child>,
+    mark: PathBuf,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+impl Local {
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.lock().expect("not poisoned").id()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        let ended = self.child.lock().expect("not poisoned").try_wait();
+        ended.expect("a status").is_some()
+    }
+
+    /// Waits for its end: exit code, standard output, standard error.
+    pub fn wait(self) -> (Option<i32>, String, String) {
+        eventually("it ends", || self.has_ended());
+        let status = self.child.lock().expect("not poisoned").wait().expect("a status");
+        fs::remove_file(self.mark).expect("our file");
+        (status.code(), self.stdout.into_text(), self.stderr.into_text())
+    }
+
+    /// `http://…` as the banner says it.
+    fn address(&self) -> String {
+        let stdout = self.stdout();
+        let line = stdout.lines().next().unwrap_or_default();
+        line.strip_prefix("Listening on http://")
+            .unwrap_or_else(|| panic!("no address: {stdout}"))
+            .to_owned()
+    }
+
+    pub fn port(&self) -> u16 {
+        let address = self.address();
+        let (host, port) = address.rsplit_once(':').expect("a port");
+        assert_eq!(host, "127.0.0.1");
+        port.parse().expect("a port")
+    }
+
+    /// Sends bytes as they are, and reads the answer to its end.
+    pub fn send_raw(&self, request: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address()).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(request).expect("it reads");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("it answers");
+        Answer(String::from_utf8(answer).expect("UTF-8"))
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+        let body = body.as_ref();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            write!(head, "{name}: {value}\r\n").expect("a String");
+        }
+        write!(head, "content-length: {}\r\n\r\n", body.len()).expect("a String");
+        self.send_raw(&[head.as_bytes(), body].concat())
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+    }
+
+    pub fn register(&self, userid: &str) -> Answer {
+        self.post(
+            "/user/register",
+            &json!({ "userid": userid, "password": PASSWORD }),
+        )
+    }
+
+    pub fn log_in(&self, userid: &str) -> Answer {
+        self.post("/auth/login", &json!({ "userid": userid, "password": PASSWORD }))
+    }
+
+    pub fn with_token(&self, method: &str, path: &str, token: &str) -> Answer {
+        self.send(method, path, &[("authorization", &format!("Bearer {token}"))], "")
+    }
+}
+
+/// An HTTP response.
+#[derive(Debug)]
+pub struct Answer(String);
+
+impl Answer {
+    pub fn status(&self) -> u16 {
+        let status = self.0.split(' ').nth(1);
+        status
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status: {}", self.0))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (head, _) = self.0.split_once("\r\n\r\n")?;
+        head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn json(&self) -> Value {
+        let body = self.0.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {}", self.0))
+    }
+
+    /// Status and code of the envelope.
+    pub fn outcome(&self) -> (u16, u64) {
+        (self.status(), self.json()["code"].as_u64().unwrap_or_default())
+    }
+
+    #[track_caller]
+    pub fn token(&self) -> String {
+        let json = self.json();
+        let token = json["data"]["access_token"].as_str();
+        token.unwrap_or_else(|| panic!("no token: {json}")).to_owned()
+    }
+}
+
+/// A database of one test on a server of this run, which ends with the run.
+pub struct Database {
+    pub url: String,
+}
+
+impl Database {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("people_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        psql(Self::server().url(), &format!("CREATE DATABASE {name}"));
+        Self {
+            url: Self::server().url().replace("/people?", &format!("/{name}?")),
+        }
+    }
+
+    fn server() -> &'static Server {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        SERVER.get_or_init(|| Server::throwaway().expect("a throw-away PostgreSQL"))
+    }
+
+    /// Runs statements and returns what the last one says.
+    #[track_caller]
+    pub fn sql(&self, statement: &str) -> String {
+        psql(&self.url, statement)
+    }
+
+    /// The password in the URL.
+    pub fn password(&self) -> &str {
+        let (_, credentials) = self.url.split_once("people:").expect("our own URL");
+        credentials.split('@').next().unwrap_or_default()
+    }
+}
+
+#[track_caller]
+fn psql(url: &str, statement: &str) -> String {
+    let mut psql = Command::new(Database::server().bin_directory().join("psql"));
+    psql.args([
+        "-X",
+        "-w",
+        "-q",
+        "-A",
+        "-t",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-c",
+        statement,
+        url,
+    ]);
+    let output = psql.output().expect("psql runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{statement}: {error}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Sends a signal to a process or, with a `-` before the number, to a group.
+#[track_caller]
+pub fn signal(name: &str, to: &str) {
+    let status = Command::new("/bin/sh")
+        .args(["-c", r#"kill -s "$1" -- "$2""#, "kill", name, to])
+        .status();
+    assert!(status.expect("/bin/sh").success(), "kill -s {name} -- {to}");
+}
+
+/// Whether a path is there at all.
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}

@@ -1,0 +1,249 @@
+//! What survives the end of `local` and of its database.
+
+use std::cell::RefCell;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::project::{Local, Project, eventually, signal};
+
+/// The account that an answer tells of.
+fn user_info(answer: &crate::project::Answer) -> Value {
+    answer.json()["data"]["user_info"].clone()
+}
+
+#[test]
+fn a_session_over_tcp_and_again_after_a_second_start() {
+    let project = Project::new();
+    let local = project.start(&[("PORT", "0")]);
+    let port = local.port();
+    let registered = local.register("Alice");
+    assert_eq!(registered.outcome(), (200, 1));
+    let alice = user_info(&registered);
+    assert_eq!(alice["userid"], "alice");
+    let first = local.log_in("alice");
+    assert_eq!((first.outcome(), user_info(&first)), ((200, 1), alice.clone()));
+    let first = first.token();
+    let second = local.log_in("ALICE").token();
+    let me = local.with_token("GET", "/auth/me", &first);
+    assert_eq!((me.outcome(), user_info(&me)), ((200, 1), alice.clone()));
+    let logout = local.with_token("POST", "/auth/logout", &first);
+    assert_eq!(
+        (logout.outcome(), &logout.json()["data"]),
+        ((200, 1), &Value::Null)
+    );
+    assert_eq!(
+        local.with_token("GET", "/auth/me", &first).outcome(),
+        (401, 40103)
+    );
+
+    // What it says about itself.
+    let stdout = local.stdout();
+    let lines: Vec<&str> = stdout.lines().collect();
+    let database = lines
+        .get(1)
+        .and_then(|line| line.strip_prefix("Database: embedded PostgreSQL at 127.0.0.1:"));
+    let database = database.unwrap_or_else(|| panic!("{stdout}"));
+    assert!(
+        database
+            .strip_suffix("/people")
+            .is_some_and(|port| port.parse::<u16>().is_ok()),
+        "{stdout}"
+    );
+    assert_eq!(
+        lines,
+        [
+            format!("Listening on http://127.0.0.1:{port}"),
+            format!("Database: embedded PostgreSQL at 127.0.0.1:{database}"),
+            format!(
+                "Try: curl -s http://127.0.0.1:{port}/user/register -H 'content-type: application/json' \
+                 -d '{{\"userid\":\"alice\",\"password\":\"correct horse battery staple\"}}'"
+            ),
+        ]
+    );
+
+    // SIGTERM.
+    signal("TERM", &local.id().to_string());
+    let (status, ..) = local.wait();
+    assert_eq!(status, Some(0));
+    assert_eq!(project.database_processes(), [""; 0]);
+    assert_eq!(project.postmaster(), None);
+
+    // The same account and token, at the same place.
+    let local = project.start(&[("PORT", "0")]);
+    assert_eq!(
+        local.stdout().lines().nth(1),
+        Some(format!("Database: embedded PostgreSQL at 127.0.0.1:{database}").as_str())
+    );
+    assert_eq!(local.register("alice").outcome(), (409, 40901));
+    assert_eq!(
+        local.with_token("GET", "/auth/me", &first).outcome(),
+        (401, 40103)
+    );
+    assert_eq!(user_info(&local.with_token("GET", "/auth/me", &second)), alice);
+    assert_eq!(user_info(&local.log_in("alice")), alice);
+
+    // Ctrl-C, which goes to the whole process group.
+    signal("INT", &format!("-{}", local.id()));
+    let (status, ..) = local.wait();
+    assert_eq!(status, Some(0));
+    assert_eq!(project.database_processes(), [""; 0]);
+    assert_eq!(project.postmaster(), None);
+}
+
+#[test]
+fn the_line_to_try_works_in_a_shell() {
+    let project = Project::new();
+    let database = crate::project::Database::new();
+    let local = project.start(&[("PORT", "0"), ("DATABASE_URL", &database.url)]);
+    let stdout = local.stdout();
+    let line = stdout.lines().find_map(|line| line.strip_prefix("Try: "));
+    // Without curl, what a shell would pass to it: its address, header and body.
+    let output = std::process::Command::new("/bin/sh")
+        .args([
+            "-c",
+            &format!("curl() {{ printf '%s\\n' \"$@\"; }}\n{}", line.expect("a line")),
+        ])
+        .output()
+        .expect("/bin/sh");
+    let arguments = String::from_utf8(output.stdout).expect("UTF-8");
+    let arguments: Vec<&str> = arguments.lines().collect();
+    let [_, address, _, header, _, body] = arguments[..] else {
+        panic!("{arguments:?}")
+    };
+    assert_eq!(
+        address,
+        format!("http://127.0.0.1:{}/user/register", local.port())
+    );
+    let (name, value) = header.split_once(": ").expect("a header");
+    assert_eq!(
+        local
+            .send("POST", "/user/register", &[(name, value)], body)
+            .outcome(),
+        (200, 1)
+    );
+    assert_eq!(local.log_in("alice").outcome(), (200, 1));
+}
+
+#[test]
+fn a_killed_program_leaves_a_database_that_the_next_start_adopts() {
+    let project = Project::new();
+    let local = project.start(&[("PORT", "0")]);
+    assert_eq!(local.register("alice").outcome(), (200, 1));
+    let token = local.log_in("alice").token();
+    let postmaster = project.postmaster().expect("it runs");
+    signal("KILL", &local.id().to_string());
+    assert_eq!(local.wait().0, None);
+    assert_eq!(project.postmaster(), Some(postmaster));
+
+    let local = project.start(&[("PORT", "0")]);
+    assert_eq!(project.postmaster(), Some(postmaster));
+    assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
+    signal("INT", &local.id().to_string());
+    assert_eq!(local.wait().0, Some(0));
+    assert_eq!(project.database_processes(), [""; 0]);
+}
+
+#[test]
+fn a_killed_database_is_unavailable_and_then_back() {
+    let project = Project::new();
+    let local = project.start(&[("PORT", "0")]);
+    assert_eq!(local.register("alice").outcome(), (200, 1));
+    let token = local.log_in("alice").token();
+    let killed = project.postmaster().expect("it runs");
+    // Whoever starts the database holds this lock, so it stays away until we have looked.
+    let starting = fs::File::open(project.directory.join(".local/start.lock")).expect("the lock");
+    starting.lock().expect("free");
+    signal("KILL", &killed.to_string());
+    eventually("its processes are gone", || {
+        project.database_processes().is_empty()
+    });
+
+    let unavailable = json!({
+        "code": 50301,
+        "message": "The service is temporarily unavailable.",
+        "data": null,
+    });
+    for answer in [
+        local.with_token("GET", "/auth/me", &token),
+        local.register("bob"),
+        local.log_in("alice"),
+        local.log_in("nobody"),
+        local.with_token("POST", "/auth/logout", &token),
+    ] {
+        assert_eq!((answer.status(), answer.json()), (503, unavailable.clone()));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    let health = local.send("GET", "/health", &[], "");
+    assert_eq!(
+        (health.status(), health.json()["data"].clone()),
+        (
+            503,
+            json!({ "status": "unavailable", "database": "down", "schema": "unknown" })
+        )
+    );
+
+    // Nothing but 503 until it serves again, and that soon.
+    drop(starting);
+    let started = std::time::Instant::now();
+    let answers = RefCell::new(Vec::new());
+    eventually("it serves again", || {
+        let outcome = local.with_token("GET", "/auth/me", &token).outcome();
+        answers.borrow_mut().push(outcome);
+        outcome == (200, 1)
+    });
+    let answers = answers.into_inner();
+    let (_, refused) = answers.split_last().expect("an answer");
+    assert!(
+        refused.iter().all(|&outcome| outcome == (503, 50301)),
+        "{refused:?}"
+    );
+    assert!(started.elapsed().as_secs() < 12, "{:?}", started.elapsed());
+    assert_ne!(project.postmaster(), Some(killed));
+    assert_eq!(local.log_in("alice").outcome(), (200, 1));
+    let told = "local: the database was down and has been started again";
+    // It serves a moment before it says so.
+    eventually("it says so", || local.stderr().contains(told));
+    assert_eq!(local.stderr().lines().filter(|line| *line == told).count(), 1);
+    stop(&project, local);
+}
+
+#[test]
+fn a_signal_while_the_database_is_being_made_stops_both() {
+    let project = Project::new();
+    let local = project.begin(project.command(&[("PORT", "0")]));
+    // initdb is at work, or has just ended.
+    eventually("a start", || {
+        fs::read_dir(project.directory.join(".local"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("pg-"))
+    });
+    signal("TERM", &local.id().to_string());
+    let (status, _, stderr) = local.wait();
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    assert_eq!(project.database_processes(), [""; 0]);
+    stop(&project, project.start(&[("PORT", "0")]));
+}
+
+#[test]
+fn two_programs_share_one_database_until_the_last_ends() {
+    let project = Project::new();
+    let first = project.begin(project.command(&[("PORT", "0")]));
+    let second = project.start(&[("PORT", "0")]);
+    eventually("the other serves", || first.stdout().contains("Try: curl"));
+    assert_eq!(first.register("alice").outcome(), (200, 1));
+    let token = second.log_in("alice").token();
+    signal("TERM", &second.id().to_string());
+    assert_eq!(second.wait().0, Some(0));
+    assert_eq!(first.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
+    stop(&project, first);
+}
+
+#[track_caller]
+fn stop(project: &Project, local: Local) {
+    signal("TERM", &local.id().to_string());
+    assert_eq!(local.wait().0, Some(0));
+    assert_eq!(project.database_processes(), [""; 0]);
+}

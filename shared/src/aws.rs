@@ -1,0 +1,259 @@
+//! What AWS knows: secrets in Secrets Manager, and sign-in tokens for RDS. The SDK is set up when a setting asks for it
+//! and not before: it costs milliseconds of a cold start.
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use lambda_http::http::Request;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+use tokio::sync::OnceCell;
+
+use crate::config::Environment;
+
+/// Longest that one call to AWS may take; an answer takes tens of milliseconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long RDS accepts a sign-in token: its maximum, 15 minutes. It is used at once.
+const TOKEN_LIFETIME: Duration = Duration::from_mins(15);
+
+/// What a signed query escapes: all but the unreserved characters (RFC 3986 §2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// AWS did not give what was asked for. Says what, never its value.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct AwsError(String);
+
+impl AwsError {
+    /// What is wrong.
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
+
+/// What the secret of a database states. RDS leaves out what it takes for known.
+#[derive(Default, Deserialize)]
+pub struct DatabaseSecret {
+    /// All of it, as `DATABASE_URL`.
+    #[serde(skip)]
+    pub url: Option<SecretString>,
+    /// Host name.
+    pub host: Option<String>,
+    /// Port, which some write as a string.
+    #[serde(default, deserialize_with = "port")]
+    pub port: Option<u16>,
+    /// Name of the database.
+    pub dbname: Option<String>,
+    /// Role.
+    pub username: Option<String>,
+    /// The role's password.
+    pub password: Option<SecretString>,
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Port {
+        Number(u16),
+        Text(String),
+    }
+    match Option::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Port::Number(port)) => Ok(Some(port)),
+        Some(Port::Text(port)) => port.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// The SDK's settings (region, credentials, endpoint) as the environment has them, loaded at the first use.
+#[derive(Default)]
+pub struct Aws(OnceCell<SdkConfig>);
+
+impl Aws {
+    /// Reads a secret.
+    ///
+    /// # Errors
+    /// When Secrets Manager cannot be reached, has no such secret or does not let us read it.
+    pub async fn secret(&self, arn: &str) -> Result<SecretString, AwsError> {
+        let client = aws_sdk_secretsmanager::Client::new(self.config().await);
+        let answer = client
+            .get_secret_value()
+            .secret_id(arn)
+            .send()
+            .await
+            .map_err(|error| {
+                let error = error.into_service_error();
+                let kind = error.meta().code().unwrap_or("not reached").to_owned();
+                AwsError(format!("Secrets Manager, {arn}: {kind}"))
+            })?;
+        answer
+            .secret_string
+            .map(SecretString::from)
+            .ok_or_else(|| AwsError(format!("Secrets Manager, {arn}: the secret is not text")))
+    }
+
+    /// Reads the secret of a database: a URL, or the JSON object that RDS writes.
+    ///
+    /// # Errors
+    /// Those of [`Aws::secret`], and when it is neither.
+    pub async fn database_secret(&self, arn: &str) -> Result<DatabaseSecret, AwsError> {
+        let secret = self.secret(arn).await?;
+        let text = secret.expose_secret();
+        if text.contains("://") && !text.trim_start().starts_with('{') {
+            return Ok(DatabaseSecret {
+                url: Some(secret),
+                ..DatabaseSecret::default()
+            });
+        }
+        // The parser's own words could quote the secret.
+        serde_json::from_str(text).map_err(|_| {
+            AwsError(format!(
+                "Secrets Manager, {arn}: neither a URL nor the JSON object of a database"
+            ))
+        })
+    }
+
+    /// Signs a token that RDS takes as the password of `user`. Asks nobody: the signature is ours.
+    ///
+    /// # Errors
+    /// When there are no credentials or there is no region.
+    pub async fn rds_token(&self, host: &str, port: u16, user: &str) -> Result<SecretString, AwsError> {
+        let config = self.config().await;
+        let region = config
+            .region()
+            .ok_or_else(|| AwsError("RDS sign-in: no AWS region".to_owned()))?;
+        let provider = config.credentials_provider().ok_or_else(no_credentials)?;
+        let credentials = provider
+            .provide_credentials()
+            .await
+            .map_err(|_| no_credentials())?;
+        rds_token(&credentials, region.as_ref(), (host, port, user), signing_time())
+    }
+
+    async fn config(&self) -> &SdkConfig {
+        self.0
+            .get_or_init(|| async {
+                let https = aws_smithy_http_client::Builder::new()
+                    .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+                    .build_https();
+                let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
+                aws_config::defaults(BehaviorVersion::latest())
+                    .http_client(https)
+                    .timeout_config(timeouts)
+                    .load()
+                    .await
+            })
+            .await
+    }
+}
+
+fn no_credentials() -> AwsError {
+    AwsError("RDS sign-in: no AWS credentials".to_owned())
+}
+
+/// A signature is valid for a time by AWS's clock, which is the machine's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no request's `now` reaches here, see above"
+)]
+fn signing_time() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A presigned `GET https://host:port/?Action=connect&DBUser=user` of the service `rds-db`, without its scheme.
+fn rds_token(
+    credentials: &Credentials,
+    region: &str,
+    (host, port, user): (&str, u16, &str),
+    now: SystemTime,
+) -> Result<SecretString, AwsError> {
+    let failed = |error: &dyn std::error::Error| AwsError(format!("RDS sign-in: {error}"));
+    let user = utf8_percent_encode(user, RESERVED);
+    let url = format!("https://{host}:{port}/?Action=connect&DBUser={user}");
+    let mut settings = SigningSettings::default();
+    settings.expires_in = Some(TOKEN_LIFETIME);
+    settings.signature_location = SignatureLocation::QueryParams;
+    let identity = credentials.clone().into();
+    let parameters = SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("rds-db")
+        .time(now)
+        .settings(settings)
+        .build()
+        .map_err(|error| failed(&error))?
+        .into();
+    let signable = SignableRequest::new("GET", &url, std::iter::empty(), SignableBody::Bytes(&[]));
+    let signed =
+        sign(signable.map_err(|error| failed(&error))?, &parameters).map_err(|error| failed(&error))?;
+    let mut request = Request::get(&url).body(()).map_err(|error| failed(&error))?;
+    signed.into_parts().0.apply_to_request_http1x(&mut request);
+    Ok(request.uri().to_string().trim_start_matches("https://").into())
+}
+
+/// Puts the secrets that `SECRET_KEY_ARN` and `SECRET_KEY_PREVIOUS_ARN` name in the place of the settings they stand
+/// for. Without them it asks nobody.
+///
+/// # Errors
+/// When AWS does not give one of them.
+pub async fn resolve_secret_keys(environment: &mut Environment) -> Result<(), AwsError> {
+    let aws = Aws::default();
+    for (name, arn_name) in [
+        ("SECRET_KEY", "SECRET_KEY_ARN"),
+        ("SECRET_KEY_PREVIOUS", "SECRET_KEY_PREVIOUS_ARN"),
+    ] {
+        if let (None, Some(arn)) = (environment.text(name), environment.text(arn_name)) {
+            let secret = aws.secret(arn).await?;
+            environment.set_default(name, secret.expose_secret());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rds_token_is_the_one_that_the_python_sdk_makes() {
+        // 2026-11-23T12:00:00Z
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(498_732);
+        let place = ("people.abc123.eu-central-1.rds.amazonaws.com", 5432, "people_app");
+        for (session_token, expected) in [
+            (None, include_str!("../testdata/rds_token.txt")),
+            (
+                Some("session/token+with=signs".to_owned()),
+                include_str!("../testdata/rds_token_of_session.txt"),
+            ),
+        ] {
+            let credentials = Credentials::new(
+                "AKIDEXAMPLE",
+                "wJalrXUtnFEMI/K7MDENG",
+                session_token,
+                None,
+                "test",
+            );
+            let token = rds_token(&credentials, "eu-central-1", place, now).unwrap();
+            assert_eq!(sorted(token.expose_secret()), sorted(expected.trim_end()));
+        }
+    }
+
+    /// The order of a query's parameters means nothing.
+    fn sorted(token: &str) -> Vec<&str> {
+        let mut parts: Vec<_> = token.split(['?', '&']).collect();
+        parts.sort_unstable();
+        parts
+    }
+}

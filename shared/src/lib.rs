@@ -1,0 +1,18 @@
+//! What the functions have in common. Dependencies point one way:
+//! functions → `http`, `auth`, `error` → `users`, `sessions`, `attempts`, `password`, `token` → `database`.
+
+pub mod app;
+pub mod attempts;
+pub mod auth;
+pub mod aws;
+pub mod body;
+pub mod config;
+pub mod database;
+pub mod error;
+pub mod http;
+pub mod password;
+pub mod roles;
+pub mod sessions;
+pub mod telemetry;
+pub mod token;
+pub mod users;

@@ -1,0 +1,124 @@
+//! Logs: one JSON object a line. Values are escaped by the JSON writer, so nothing that a client sends can start a new
+//! line or add a member; and none of it is logged but the source address.
+
+use std::io;
+
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use uuid::Uuid;
+
+/// Sends logs to `writer`, and panics with them. Call once, first.
+pub fn init(writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
+    // Fails only when somebody else set one first; then that one logs.
+    let _ = tracing::subscriber::set_global_default(subscriber(writer));
+    report_panics();
+}
+
+/// Sends panics to the log instead of standard error.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        // The location only: the message of a panic may hold anything.
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let span = tracing::Span::current();
+        if span.is_none() {
+            tracing::error!(location, "panic");
+        } else {
+            // Within a request: part of its one line.
+            span.record("panic", location);
+        }
+    }));
+}
+
+/// Writes each event to `writer` as one line of JSON.
+pub fn subscriber(
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) -> impl tracing::Subscriber + Send + Sync {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_target(false)
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(writer)
+        .finish()
+        // The driver passes on what the server says besides its answers, which may quote any value. What is worth
+        // knowing comes with the errors, as a code.
+        .with(filter_fn(|metadata| !metadata.target().starts_with("sqlx")))
+}
+
+/// Logs go here in a deployed function: the Lambda service collects standard output.
+#[must_use]
+pub fn standard_output() -> io::Stdout {
+    io::stdout()
+}
+
+/// What a security monitor watches for, named by OWASP's logging vocabulary. The request id and the source address
+/// come from the request's span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecurityEvent {
+    /// `authn_login_success`
+    LoginSuccess {
+        /// Who logged in.
+        user_id: Uuid,
+    },
+    /// `authn_login_fail`
+    LoginFail {
+        /// The account that was tried, where there is one.
+        user_id: Option<Uuid>,
+    },
+    /// `authn_login_successafterfail`, besides `authn_login_success`
+    LoginSuccessAfterFail {
+        /// Who logged in.
+        user_id: Uuid,
+        /// How often that had failed before.
+        failures: u32,
+    },
+    /// `authn_login_fail_max`
+    LoginFailMax,
+    /// `excess_rate_limit_exceeded`: too many registrations.
+    RegistrationMax,
+    /// `authn_token_revoked`
+    TokenRevoked {
+        /// Who logged out.
+        user_id: Uuid,
+    },
+    /// `authz_fail`: a token that is not live.
+    TokenRefused,
+    /// `user_created`
+    UserCreated {
+        /// The new account.
+        user_id: Uuid,
+    },
+    /// `input_validation_fail`
+    InputValidationFail,
+}
+
+impl SecurityEvent {
+    /// Writes the event's line.
+    pub fn log(self) {
+        let (event, user_id) = match self {
+            Self::LoginSuccess { user_id } => ("authn_login_success", Some(user_id)),
+            Self::LoginFail { user_id } => ("authn_login_fail", user_id),
+            Self::LoginSuccessAfterFail { user_id, .. } => ("authn_login_successafterfail", Some(user_id)),
+            Self::LoginFailMax => ("authn_login_fail_max", None),
+            Self::RegistrationMax => ("excess_rate_limit_exceeded", None),
+            Self::TokenRevoked { user_id } => ("authn_token_revoked", Some(user_id)),
+            Self::TokenRefused => ("authz_fail", None),
+            Self::UserCreated { user_id } => ("user_created", Some(user_id)),
+            Self::InputValidationFail => ("input_validation_fail", None),
+        };
+        let failures = match self {
+            Self::LoginSuccessAfterFail { failures, .. } => Some(failures),
+            _ => None,
+        };
+        let user_id = user_id.map(tracing::field::display);
+        match self {
+            Self::LoginSuccess { .. } | Self::TokenRevoked { .. } | Self::UserCreated { .. } => {
+                tracing::info!(event, user_id, "security");
+            }
+            _ => tracing::warn!(event, user_id, failures, "security"),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Access tokens: JWT (RFC 7519) with HMAC, strict in what they accept.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use ring::{digest, hmac};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use signature::{Signer, Verifier};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::config::{MAX_LIFETIME_MINUTES, TokenConfig};
+
+/// Longest token that is looked at. Ours have about 500 bytes.
+const MAX_BYTES: usize = 4096;
+
+/// How far ahead of our clock a token may have been issued: another instance's clock may be that far ahead.
+/// Expiry has no such leeway.
+const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(60);
+
+/// What a token says. All of it is required.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Claims {
+    /// Issuer: the setting `TOKEN_ISSUER`.
+    pub iss: String,
+    /// Subject: the user's `user_id`.
+    pub sub: Uuid,
+    /// The token's own id: the `session_id`.
+    pub jti: Uuid,
+    /// Issued at, seconds since 1970.
+    pub iat: i64,
+    /// Expires at, seconds since 1970.
+    pub exp: i64,
+    /// As `sub`, for the application's other functions.
+    pub user_id: Uuid,
+    /// What the user logs in as.
+    pub userid: String,
+}
+
+/// The header, exactly: another member (`crit`, `jku`, `jwk`, …) or a repeated one is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrictHeader {
+    alg: Algorithm,
+    typ: String,
+    kid: String,
+}
+
+/// The token is malformed, forged or expired. Says no more, since nobody may learn more.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not a valid token")]
+pub struct InvalidToken;
+
+/// A signed token as the client gets it.
+pub struct AccessToken(SecretString);
+
+impl AccessToken {
+    /// The token itself, for the answer to its owner only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// What the session keeps of it.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest::of(self.expose())
+    }
+}
+
+/// SHA-256 of a token in hex: whoever reads it cannot log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenDigest(String);
+
+impl TokenDigest {
+    /// The digest of `token`.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self(hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref()))
+    }
+
+    /// 64 hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+/// A token that verified: its claims hold. Whether its session lives, only the database knows.
+#[derive(Debug)]
+pub struct VerifiedToken {
+    /// What it says.
+    pub claims: Claims,
+    /// Which token it is.
+    pub digest: TokenDigest,
+}
+
+/// The keys of this service, and what it puts into tokens.
+pub struct Keys {
+    algorithm: Algorithm,
+    issuer: String,
+    lifetime: TimeDelta,
+    signing: EncodingKey,
+    current: Key,
+    previous: Option<Key>,
+    validation: Validation,
+}
+
+struct Key {
+    id: String,
+    verifying: DecodingKey,
+}
+
+impl Key {
+    fn new(secret: &SecretString) -> Self {
+        let secret = secret.expose_secret().as_bytes();
+        Self {
+            id: key_id(secret),
+            verifying: DecodingKey::from_secret(secret),
+        }
+    }
+}
+
+/// Names a key without revealing it: the first 8 bytes of an HMAC under it.
+fn key_id(secret: &[u8]) -> String {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"people key id");
+    hex(&tag.as_ref()[..8])
+}
+
+impl Keys {
+    /// Takes the keys from the settings.
+    #[must_use]
+    pub fn new(config: &TokenConfig) -> Self {
+        // Fails when it is there already, which is as good.
+        let _ = HMAC_ONLY.install_default();
+        let mut validation = Validation::new(config.algorithm);
+        // Times are checked below, against the clock that the caller gives.
+        validation.validate_exp = false;
+        validation.required_spec_claims = HashSet::new();
+        validation.set_issuer(&[&config.issuer]);
+        Self {
+            algorithm: config.algorithm,
+            issuer: config.issuer.clone(),
+            lifetime: TimeDelta::from_std(config.lifetime).unwrap_or(TimeDelta::MAX),
+            signing: EncodingKey::from_secret(config.secret_key.expose_secret().as_bytes()),
+            current: Key::new(&config.secret_key),
+            previous: config.previous_secret_key.as_ref().map(Key::new),
+            validation,
+        }
+    }
+
+    /// Lifetime of a token and of its session.
+    #[must_use]
+    pub fn lifetime(&self) -> TimeDelta {
+        self.lifetime
+    }
+
+    /// A token for a session that begins `now`.
+    ///
+    /// # Errors
+    /// Never for an HMAC key, but the signature of the library allows for it.
+    pub fn sign(
+        &self,
+        session_id: Uuid,
+        user_id: Uuid,
+        userid: &str,
+        now: DateTime<Utc>,
+    ) -> Result<AccessToken, jsonwebtoken::errors::Error> {
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: user_id,
+            jti: session_id,
+            iat: now.timestamp(),
+            exp: (now + self.lifetime).timestamp(),
+            user_id,
+            userid: userid.to_owned(),
+        };
+        let header = Header {
+            kid: Some(self.current.id.clone()),
+            ..Header::new(self.algorithm)
+        };
+        jsonwebtoken::encode(&header, &claims, &self.signing).map(|token| AccessToken(token.into()))
+    }
+
+    /// Checks the signature and every claim of `token` at the time `now`.
+    ///
+    /// # Errors
+    /// [`InvalidToken`] whatever is wrong with it.
+    pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<VerifiedToken, InvalidToken> {
+        if token.len() > MAX_BYTES {
+            return Err(InvalidToken);
+        }
+        let (header, _) = token.split_once('.').ok_or(InvalidToken)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| InvalidToken)?;
+        let header: StrictHeader = serde_json::from_slice(&header).map_err(|_| InvalidToken)?;
+        if header.alg != self.algorithm || header.typ != "JWT" {
+            return Err(InvalidToken);
+        }
+        let key = std::iter::once(&self.current)
+            .chain(&self.previous)
+            .find(|key| key.id == header.kid)
+            .ok_or(InvalidToken)?;
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.verifying, &self.validation)
+            .map_err(|_| InvalidToken)?
+            .claims;
+        self.check(&claims, now)?;
+        Ok(VerifiedToken {
+            claims,
+            digest: TokenDigest::of(token),
+        })
+    }
+
+    fn check(&self, claims: &Claims, now: DateTime<Utc>) -> Result<(), InvalidToken> {
+        let time = |seconds| DateTime::from_timestamp(seconds, 0).ok_or(InvalidToken);
+        let (issued, expires) = (time(claims.iat)?, time(claims.exp)?);
+        let holds = claims.iss == self.issuer
+            && claims.sub == claims.user_id
+            && issued <= now + MAX_CLOCK_SKEW
+            && issued < expires
+            && expires - issued <= TimeDelta::minutes(MAX_LIFETIME_MINUTES.into())
+            && now < expires;
+        if holds { Ok(()) } else { Err(InvalidToken) }
+    }
+}
+
+/// The library's cryptography, reduced to HMAC by the one crypto library that TLS brings along anyway.
+static HMAC_ONLY: CryptoProvider = CryptoProvider {
+    signer_factory: |algorithm, key| Ok(Box::new(Hmac::new(*algorithm, key.as_bytes())?)),
+    verifier_factory: |algorithm, key| Ok(Box::new(Hmac::new(*algorithm, key.try_get_as_bytes()?)?)),
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+struct Hmac {
+    algorithm: Algorithm,
+    key: hmac::Key,
+}
+
+impl Hmac {
+    fn new(algorithm: Algorithm, secret: &[u8]) -> Result<Self, jsonwebtoken::errors::Error> {
+        let hash = match algorithm {
+            Algorithm::HS256 => hmac::HMAC_SHA256,
+            Algorithm::HS384 => hmac::HMAC_SHA384,
+            Algorithm::HS512 => hmac::HMAC_SHA512,
+            _ => return Err(ErrorKind::InvalidAlgorithm.into()),
+        };
+        Ok(Self {
+            algorithm,
+            key: hmac::Key::new(hash, secret),
+        })
+    }
+}
+
+impl Signer<Vec<u8>> for Hmac {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
+        Ok(hmac::sign(&self.key, message).as_ref().to_vec())
+    }
+}
+
+impl Verifier<Vec<u8>> for Hmac {
+    fn verify(&self, message: &[u8], tag: &Vec<u8>) -> Result<(), signature::Error> {
+        hmac::verify(&self.key, message, tag).map_err(|_| signature::Error::new())
+    }
+}
+
+impl JwtSigner for Hmac {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+impl JwtVerifier for Hmac {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}

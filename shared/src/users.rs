@@ -1,0 +1,209 @@
+//! Users: what a valid one is made of, and every statement on `people."user"`.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgExecutor;
+use unicode_normalization::UnicodeNormalization;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+use uuid::Uuid;
+
+/// Why a value is refused: one short sentence that never quotes it.
+pub type Refusal = &'static str;
+
+/// What people type to log in, in its canonical form: NFKC, lower case, NFKC.
+///
+/// `Alice`, `ALICE` and `Ａlice` (full width) are one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserId(String);
+
+impl UserId {
+    /// The form in which `typed` is stored and looked up. Never refuses: old users of the Python back end have names
+    /// that registration would refuse today.
+    #[must_use]
+    pub fn canonical(typed: &str) -> Self {
+        // Lower-casing can undo NFKC and folding in one pass is not stable, hence the second pass.
+        Self(typed.nfkc().collect::<String>().to_lowercase().nfkc().collect())
+    }
+
+    /// A userid that a new user may have.
+    ///
+    /// # Errors
+    /// When it is empty, over 64 code points, or has a code point that cannot be seen or typed reliably.
+    pub fn new(typed: &str) -> Result<Self, Refusal> {
+        let canonical = Self::canonical(typed);
+        if canonical.0.is_empty() || canonical.0.chars().count() > 64 {
+            return Err("must have 1 to 64 characters");
+        }
+        if canonical.0.chars().any(|c| c.is_whitespace() || invisible(c)) {
+            return Err("must not have white space, control or invisible characters");
+        }
+        Ok(canonical)
+    }
+
+    /// The canonical form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn invisible(c: char) -> bool {
+    matches!(
+        c.general_category(),
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::Unassigned
+            | GeneralCategory::PrivateUse
+            | GeneralCategory::Surrogate
+    )
+}
+
+/// A display name: 1 to 64 code points without control characters. `fallback` (the userid as typed) is used where none
+/// was given.
+///
+/// # Errors
+/// When it is empty, too long or has a control character.
+pub fn user_name(given: &str) -> Result<String, Refusal> {
+    let name = text(given, 64)?;
+    if name.is_empty() {
+        Err("must have 1 to 64 characters")
+    } else {
+        Ok(name)
+    }
+}
+
+/// Free text of at most `max` code points, without control characters and surrounding white space.
+fn text(given: &str, max: usize) -> Result<String, Refusal> {
+    let given = given.trim();
+    if given.chars().any(char::is_control) {
+        return Err("must not have control characters");
+    }
+    if given.chars().count() > max {
+        return Err(match max {
+            32 => "must have at most 32 characters",
+            64 => "must have at most 64 characters",
+            _ => "is too long",
+        });
+    }
+    Ok(given.to_owned())
+}
+
+/// A country or a job: at most 64 code points.
+///
+/// # Errors
+/// When it is too long or has a control character.
+pub fn country_or_job(given: &str) -> Result<String, Refusal> {
+    text(given, 64)
+}
+
+/// The level of Chinese at which a person starts: at most 32 code points.
+///
+/// # Errors
+/// When it is too long or has a control character.
+pub fn init_cn_level(given: &str) -> Result<String, Refusal> {
+    text(given, 32)
+}
+
+/// A telephone number as people write it: at most 32 of `+0-9 ()-.`.
+///
+/// # Errors
+/// When it is too long or has another character.
+pub fn phone(given: &str) -> Result<String, Refusal> {
+    let phone = text(given, 32)?;
+    if phone.chars().all(|c| c.is_ascii_digit() || "+ ()-.".contains(c)) {
+        Ok(phone)
+    } else {
+        Err("must have only digits and + ( ) - . and spaces")
+    }
+}
+
+/// Something shaped like an e-mail address: `local@domain.tld`, at most 254 characters (RFC 5321 §4.5.3.1.3).
+///
+/// # Errors
+/// When it is not.
+pub fn email(given: &str) -> Result<String, Refusal> {
+    const REFUSAL: Refusal = "must be an e-mail address of at most 254 characters";
+    let email = text(given, 254).map_err(|_| REFUSAL)?;
+    let (local, domain) = email.rsplit_once('@').ok_or(REFUSAL)?;
+    let shaped = !local.is_empty()
+        && !local.contains('@')
+        && domain.contains('.')
+        && domain.split('.').all(|label| !label.is_empty())
+        && !email.chars().any(char::is_whitespace);
+    if shaped { Ok(email) } else { Err(REFUSAL) }
+}
+
+/// A user as clients see one: `user_info`. Has no password hash to leak.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct User {
+    /// Primary key, made by the database.
+    pub user_id: Uuid,
+    /// Canonical, unique.
+    pub userid: String,
+    /// Display name.
+    pub user_name: String,
+    /// As the user stated it, as are the following.
+    pub country: Option<String>,
+    #[expect(missing_docs)]
+    pub job: Option<String>,
+    #[expect(missing_docs)]
+    pub phone: Option<String>,
+    #[expect(missing_docs)]
+    pub email: Option<String>,
+    #[expect(missing_docs)]
+    pub init_cn_level: Option<String>,
+    /// When the account was made, by the database's clock.
+    pub reg_time: DateTime<Utc>,
+}
+
+/// A user to be written. Every value has passed its check.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields of `User`")]
+pub struct NewUser {
+    pub userid: UserId,
+    pub user_name: String,
+    pub country: Option<String>,
+    pub job: Option<String>,
+    pub phone: Option<String>,
+    pub email: Option<String>,
+    pub init_cn_level: Option<String>,
+}
+
+/// Writes a user. `None` when the userid is taken.
+///
+/// # Errors
+/// The driver's.
+pub async fn insert(
+    executor: impl PgExecutor<'_>,
+    user: &NewUser,
+    password_hash: &str,
+) -> Result<Option<User>, sqlx::Error> {
+    sqlx::query_as!(
+        User,
+        r#"
+        INSERT INTO people."user"
+            (userid, user_name, country, job, phone, email, init_cn_level, password_hash)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT ON CONSTRAINT user_userid_key DO NOTHING
+        RETURNING user_id, userid, user_name AS "user_name!", country, job, phone, email, init_cn_level, reg_time
+        "#,
+        user.userid.as_str(),
+        user.user_name,
+        user.country,
+        user.job,
+        user.phone,
+        user.email,
+        user.init_cn_level,
+        password_hash,
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// A user with what verifies the password.
+pub struct Credentials {
+    /// Whom the password would log in.
+    pub user: User,
+    /// A PHC string or a bcrypt hash; none for an account without a password.
+    pub password_hash: Option<String>,
+}

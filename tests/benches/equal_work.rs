@@ -1,0 +1,311 @@
+//! `cargo bench -p integration-tests --bench equal_work`: does the time of an answer tell whether a userid has an account,
+//! a password, or a hash of the old kind? Every kind of answer is measured in one random order and compared by a rank
+//! test, which needs no assumption about how the times are distributed. Prints what it found and asserts nothing: a
+//! machine that is busy with other things may slow one attempt, and no test should fail of that.
+
+#[path = "../contract/harness.rs"]
+#[expect(dead_code, reason = "what only the tests use")]
+mod harness;
+#[path = "../contract/proxy.rs"]
+#[expect(dead_code, reason = "what only the tests use")]
+mod proxy;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use axum::extract::ConnectInfo;
+use axum::http::Method;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::harness::{Database, PASSWORD, Service, request};
+use crate::proxy::{Link, Proxy};
+
+/// Accounts of each kind: with 300 attempts, each stays under the 100 failures that are free for a userid.
+const ACCOUNTS: u32 = 4;
+/// Attempts of each kind.
+const ATTEMPTS: u32 = 300;
+/// Attempts of each kind where each is the work of both kinds of hash, about a quarter of a second.
+const SLOW_ATTEMPTS: u32 = 40;
+/// Of two random attempts of two kinds, the first takes longer in half of the cases where the kinds are alike. Beyond this
+/// share, or under its complement, somebody who may try often enough can tell them apart.
+const LEAK: f64 = 0.6;
+/// A difference that alike kinds would show more often than this is none.
+const CHANCE: f64 = 0.01;
+
+const UNKNOWN: Kind = Kind {
+    name: "unknown userid",
+    account: "nobody",
+    status: 401,
+};
+const WRONG: Kind = Kind {
+    name: "wrong password",
+    account: "argon2",
+    status: 401,
+};
+const NO_HASH: Kind = Kind {
+    name: "no password set",
+    account: "nohash",
+    status: 401,
+};
+const BCRYPT: Kind = Kind {
+    name: "wrong password, bcrypt",
+    account: "bcrypt",
+    status: 401,
+};
+const LOCKED_UNKNOWN: Kind = Kind {
+    name: "locked, unknown",
+    account: "locked-no",
+    status: 429,
+};
+const LOCKED_KNOWN: Kind = Kind {
+    name: "locked, known",
+    account: "locked-ok",
+    status: 429,
+};
+
+/// One kind of failure.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// What its userids begin with; kinds that are compared have userids of one length.
+    account: &'static str,
+    status: u16,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    println!(
+        "A leak: one kind takes longer than another in over {:.0} % of the pairs, and chance alone (p) would do that in \
+         under {:.0} % of such runs. To be run on a quiet machine.\n",
+        100.0 * LEAK,
+        100.0 * CHANCE
+    );
+    let service = Service::start_with(&[("FAILURES_PER_ADDRESS", "0")]).await;
+    create_accounts(&service).await;
+    let same = [UNKNOWN, WRONG, NO_HASH];
+    measure("Failures", &service, &same, ATTEMPTS, 1, "wrong password").await;
+    let locked = [LOCKED_UNKNOWN, LOCKED_KNOWN];
+    measure(
+        "Answers to a locked userid",
+        &service,
+        &locked,
+        ATTEMPTS,
+        1,
+        "wrong password",
+    )
+    .await;
+
+    add_bcrypt_accounts(&service).await;
+    let same = [UNKNOWN, WRONG, NO_HASH, BCRYPT];
+    // No more at once than there are processors: an attempt must not wait for another's hash.
+    let at_once = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(4));
+    for (title, password) in [
+        ("Failures while some hashes are bcrypt's", "wrong password"),
+        // bcrypt hashes such a password as it was typed and in its normal form.
+        (
+            "The same with a password that is not in normal form",
+            "wrong pa\u{308}ssword",
+        ),
+    ] {
+        measure(title, &service, &same, SLOW_ATTEMPTS, at_once, password).await;
+    }
+}
+
+async fn create_accounts(service: &Service) {
+    for kind in [WRONG, NO_HASH, LOCKED_KNOWN] {
+        for n in 0..ACCOUNTS {
+            let reply = service.register(&format!("{}{n}", kind.account)).await;
+            assert_eq!(reply.status, 200, "{}", reply.text);
+        }
+    }
+    let database = &service.database;
+    let no_hash = r#"UPDATE people."user" SET password_hash = NULL WHERE userid LIKE 'nohash%'"#;
+    database.execute(no_hash).await;
+    for kind in [LOCKED_KNOWN, LOCKED_UNKNOWN] {
+        for n in 0..ACCOUNTS {
+            attempt(service, Kind { status: 401, ..kind }, n, "wrong password").await;
+        }
+    }
+    // So many that the userid has to wait from wherever somebody tries it.
+    database
+        .execute("UPDATE people.attempt SET failures = 1000, since = now()")
+        .await;
+}
+
+async fn add_bcrypt_accounts(service: &Service) {
+    let hash = bcrypt::hash(PASSWORD, 12).expect("a hash");
+    for n in 0..ACCOUNTS {
+        let userid = format!("{}{n}", BCRYPT.account);
+        let insert = format!(
+            r#"INSERT INTO people."user" (userid, user_name, password_hash) VALUES ('{userid}', '{userid}', '{hash}')"#
+        );
+        service.database.execute(&insert).await;
+    }
+}
+
+/// Milliseconds of one attempt from an address that has not been seen before.
+async fn attempt(service: &Service, kind: Kind, n: u32, password: &str) -> f64 {
+    static ADDRESS: AtomicU32 = AtomicU32::new(0x0a00_0001);
+    let address = Ipv4Addr::from_bits(ADDRESS.fetch_add(1, Ordering::Relaxed));
+    let userid = format!("{}{}", kind.account, n % ACCOUNTS);
+    let body = json!({ "userid": userid, "password": password }).to_string();
+    let mut request = request(
+        Method::POST,
+        "/auth/login",
+        &[("content-type", "application/json")],
+        body,
+    );
+    let source = SocketAddr::from((address, 40_000));
+    request.extensions_mut().insert(ConnectInfo(source));
+    let started = Instant::now();
+    let reply = service.send(request).await;
+    let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+    assert_eq!(
+        reply.status.as_u16(),
+        kind.status,
+        "{}: {}",
+        kind.name,
+        reply.text
+    );
+    milliseconds
+}
+
+/// Attempts of every kind in one random order, `at_once` at a time; what they took and how they compare.
+async fn measure(
+    title: &str,
+    service: &Service,
+    kinds: &[Kind],
+    attempts: u32,
+    at_once: usize,
+    password: &'static str,
+) {
+    println!("{title}: {attempts} of each kind in random order, {at_once} at a time");
+    let round_trips = round_trips(service, kinds, password).await;
+    let mut order: Vec<(usize, u32)> = (0..kinds.len())
+        .flat_map(|kind| (0..attempts).map(move |n| (kind, n)))
+        .collect();
+    order.sort_by_cached_key(|_| Uuid::new_v4());
+    let mut times = vec![Vec::new(); kinds.len()];
+    let permits = Arc::new(Semaphore::new(at_once));
+    let mut running = JoinSet::new();
+    for (kind, n) in order {
+        let permit = permits.clone().acquire_owned().await.expect("never closed");
+        let (service, attempted) = (service.clone(), kinds[kind]);
+        running.spawn(async move {
+            let took = attempt(&service, attempted, n, password).await;
+            drop(permit);
+            (kind, took)
+        });
+        while let Some(done) = running.try_join_next() {
+            let (kind, took) = done.expect("an attempt");
+            times[kind].push(took);
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        let (kind, took) = done.expect("an attempt");
+        times[kind].push(took);
+    }
+    for times in &mut times {
+        times.sort_unstable_by(f64::total_cmp);
+    }
+    println!(
+        "  {:<24}{:>12}{:>12}{:>12}{:>14}",
+        "milliseconds", "quartile", "median", "quartile", "round trips"
+    );
+    for ((kind, times), round_trips) in kinds.iter().zip(&times).zip(round_trips) {
+        let [low, median, high] = [1, 2, 3].map(|quarter| times[times.len() * quarter / 4]);
+        println!(
+            "  {:<24}{low:>12.3}{median:>12.3}{high:>12.3}{round_trips:>14}",
+            kind.name
+        );
+    }
+    for first in 0..kinds.len() {
+        for second in first + 1..kinds.len() {
+            compare(kinds[first], &times[first], kinds[second], &times[second]);
+        }
+    }
+    println!();
+}
+
+/// Round trips to the database of one attempt of each kind on a connection that is there.
+async fn round_trips(service: &Service, kinds: &[Kind], password: &str) -> Vec<usize> {
+    let proxy = Proxy::to(&service.database, Link::Up).await;
+    let proxied: Database = proxy.of(&service.database);
+    let proxied = Service::on(proxied, &[("FAILURES_PER_ADDRESS", "0")]);
+    let mut counted = Vec::new();
+    for kind in kinds {
+        // The first connects and prepares the statement. A connection that has just been used needs no ping.
+        attempt(&proxied, *kind, 0, password).await;
+        let health = request(Method::GET, "/health", &[], "");
+        assert_eq!(proxied.send(health).await.status, 200);
+        proxy.round_trips();
+        attempt(&proxied, *kind, 1, password).await;
+        counted.push(proxy.round_trips());
+    }
+    counted
+}
+
+/// The test of Mann and Whitney in plain words.
+fn compare(first: Kind, first_times: &[f64], second: Kind, second_times: &[f64]) {
+    let (share, p) = mann_whitney(first_times, second_times);
+    let verdict = if p >= CHANCE {
+        "no difference to be seen"
+    } else if !(1.0 - LEAK..=LEAK).contains(&share) {
+        "A LEAK"
+    } else {
+        "a small difference"
+    };
+    let p = if p < 0.001 {
+        "p < 0.001".to_owned()
+    } else {
+        format!("p = {p:.3}")
+    };
+    println!(
+        "  {} takes longer than {} in {:.1} % of the pairs ({p}): {verdict}",
+        first.name,
+        second.name,
+        100.0 * share
+    );
+}
+
+/// The share of pairs in which the first is longer (half of those that are equal added), and how probable a share as far
+/// from one half is where the two are alike, by the normal approximation.
+fn mann_whitney(first: &[f64], second: &[f64]) -> (f64, f64) {
+    let size = |times: &[f64]| times.iter().map(|_| 1.0).sum::<f64>();
+    let (n, m) = (size(first), size(second));
+    let longer: f64 = first
+        .iter()
+        .flat_map(|a| second.iter().map(move |b| a.total_cmp(b)))
+        .map(|order| match order {
+            std::cmp::Ordering::Greater => 1.0,
+            std::cmp::Ordering::Equal => 0.5,
+            std::cmp::Ordering::Less => 0.0,
+        })
+        .sum();
+    let deviation = (n * m * (n + m + 1.0) / 12.0).sqrt();
+    let z = (longer - n * m / 2.0).abs() / deviation;
+    (
+        longer / (n * m),
+        complementary_error(z / std::f64::consts::SQRT_2),
+    )
+}
+
+/// Abramowitz and Stegun, 7.1.26; exact to 1.5e-7.
+fn complementary_error(x: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.327_591_1 * x);
+    let polynomial = [
+        1.061_405_429,
+        -1.453_152_027,
+        1.421_413_741,
+        -0.284_496_736,
+        0.254_829_592,
+    ]
+    .into_iter()
+    .fold(0.0, |sum, coefficient| (sum + coefficient) * t);
+    polynomial * (-x * x).exp()
+}

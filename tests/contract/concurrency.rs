@@ -1,0 +1,115 @@
+//! What happens at the same time.
+
+use std::collections::BTreeMap;
+
+use tokio::task::JoinSet;
+
+use crate::harness::{PASSWORD, Reply, Service};
+
+/// Fast hashes: the less time they take, the more happens at once in the database.
+const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
+
+/// How often each status came.
+fn tally(replies: &[Reply]) -> BTreeMap<u16, usize> {
+    let mut tally = BTreeMap::new();
+    for reply in replies {
+        *tally.entry(reply.status.as_u16()).or_default() += 1;
+    }
+    tally
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_50_registrations_of_one_userid_one_succeeds_and_49_are_told_that_it_is_taken() {
+    let service = Service::start_with(&FAST).await;
+    let spellings = ["alice", "Alice", "ALICE", "Ａlice", "ａｌｉｃｅ"];
+    let mut registrations = JoinSet::new();
+    for n in 0..50 {
+        let service = service.clone();
+        registrations.spawn(async move { service.register(spellings[n % spellings.len()]).await });
+    }
+    let replies = registrations.join_all().await;
+    assert_eq!(tally(&replies), BTreeMap::from([(200, 1), (409, 49)]));
+    for reply in replies.iter().filter(|reply| reply.status == 409) {
+        reply.assert_error(409, 40901, "The userid is taken.");
+    }
+    assert_eq!(service.database.count("people.\"user\"").await, 1);
+    assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_parallel_logouts_of_one_token_exactly_one_succeeds() {
+    let service = Service::start().await;
+    let other = Service::on(service.database.clone(), &[]);
+    let token = service.token_of_new_user("alice").await;
+    let mut logouts = JoinSet::new();
+    for n in 0..20 {
+        let instance = if n % 2 == 0 { &service } else { &other }.clone();
+        let token = token.clone();
+        logouts.spawn(async move { instance.log_out(&token).await });
+    }
+    let replies = logouts.join_all().await;
+    assert_eq!(tally(&replies), BTreeMap::from([(200, 1), (401, 19)]));
+    for reply in replies.iter().filter(|reply| reply.status == 401) {
+        reply.assert_error(401, 40103, "The bearer token is not valid or no longer valid.");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn parallel_logins_are_sessions_of_their_own() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let mut logins = JoinSet::new();
+    // As many as are free: each counts as a failure until it has succeeded.
+    for _ in 0..5 {
+        let service = service.clone();
+        logins.spawn(async move { service.log_in("alice", PASSWORD).await });
+    }
+    let replies = logins.join_all().await;
+    assert_eq!(tally(&replies), BTreeMap::from([(200, 5)]));
+    for reply in &replies {
+        let me = service.get("/auth/me", &reply.access_token()).await;
+        assert_eq!(me.status, 200);
+    }
+    assert_eq!(service.database.count("people.user_session").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn parallel_logins_replace_an_old_hash_once_and_all_succeed() {
+    let service = Service::start().await;
+    let old = Service::on(service.database.clone(), &FAST);
+    old.register("alice").await;
+    // Every change of a hash leaves a trace.
+    service
+        .database
+        .execute(
+            "CREATE TABLE change (old_hash text, new_hash text);
+             CREATE FUNCTION note_change() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN INSERT INTO change VALUES (old.password_hash, new.password_hash); RETURN new; END $$;
+             CREATE TRIGGER change AFTER UPDATE ON people.\"user\" FOR EACH ROW EXECUTE FUNCTION note_change()",
+        )
+        .await;
+    let mut logins = JoinSet::new();
+    for _ in 0..5 {
+        let service = service.clone();
+        logins.spawn(async move { service.log_in("alice", PASSWORD).await });
+    }
+    let replies = logins.join_all().await;
+    assert_eq!(tally(&replies), BTreeMap::from([(200, 5)]));
+    let once = "change WHERE old_hash LIKE '$argon2id$v=19$m=64,t=1,p=1$%'
+        AND new_hash LIKE '$argon2id$v=19$m=19456,t=2,p=1$%'";
+    assert_eq!(service.database.count(once).await, 1);
+    assert_eq!(service.database.count("change").await, 1);
+    assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
+    assert_eq!(service.database.count("change").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_login_and_a_logout_of_another_session_do_not_disturb_each_other() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    let (login, logout) = tokio::join!(service.log_in("alice", PASSWORD), service.log_out(&token));
+    assert_eq!((login.status.as_u16(), logout.status.as_u16()), (200, 200));
+    let live = service.get("/auth/me", &login.access_token()).await;
+    let dead = service.get("/auth/me", &token).await;
+    assert_eq!((live.status.as_u16(), dead.status.as_u16()), (200, 401));
+}

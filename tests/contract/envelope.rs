@@ -1,0 +1,508 @@
+//! Section 1: the envelope, every row of its table with its headers; and what `local` does in the gateway's place.
+
+use std::collections::BTreeSet;
+
+use axum::http::Method;
+use lambda_http::Body;
+use local::server::ENDPOINTS;
+use serde_json::{Value, json};
+use shared::error::Error;
+use shared::http::Endpoint;
+use shared::telemetry::SecurityEvent;
+
+use crate::harness::{Database, PASSWORD, Reply, Service, request};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+
+fn endpoint(path: &str) -> &'static Endpoint {
+    ENDPOINTS
+        .into_iter()
+        .find(|endpoint| endpoint.path == path)
+        .expect("an endpoint")
+}
+
+impl Service {
+    /// Calls a function directly: its response is then the function's own, to the last header.
+    async fn call(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let endpoint = endpoint(path);
+        let mut request = lambda_http::http::Request::builder()
+            .method(endpoint.method)
+            .uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::Text(body.to_owned())).expect("a request");
+        self.invoke(endpoint, request).await
+    }
+}
+
+/// Asserts status, whole body and all headers: those that every response has and `more`, each once and nothing else.
+#[track_caller]
+fn assert_whole(reply: &Reply, status: u16, body: &Value, more: &[(&str, &str)]) {
+    reply.assert_envelope(status, body);
+    assert_headers(reply, more);
+}
+
+#[track_caller]
+fn assert_headers(reply: &Reply, more: &[(&str, &str)]) {
+    let mut expected = vec![
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("strict-transport-security", "max-age=63072000; includeSubDomains"),
+        (
+            "content-security-policy",
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ];
+    expected.extend(more);
+    expected.sort_unstable();
+    let mut found: Vec<(&str, &str)> = reply
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != "x-request-id")
+        .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!(reply.headers.get_all("x-request-id").iter().count(), 1);
+}
+
+/// Asserts an error without data.
+#[track_caller]
+fn assert_error(reply: &Reply, status: u16, code: u32, message: &str, more: &[(&str, &str)]) {
+    let body = json!({ "code": code, "message": message, "data": null });
+    assert_whole(reply, status, &body, more);
+}
+
+#[tokio::test]
+async fn a_success_has_code_1() {
+    let service = Service::start().await;
+    let data = json!({ "status": "ok", "database": "up", "schema": "current" });
+    assert_whole(
+        &service.call("/health", &[], "").await,
+        200,
+        &json!({ "code": 1, "message": "success", "data": data }),
+        &[],
+    );
+}
+
+#[tokio::test]
+async fn a_success_of_login_has_pragma_too() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
+    let reply = service.call("/auth/login", &[JSON], &body).await;
+    assert_eq!(reply.status, 200);
+    assert_headers(&reply, &[("pragma", "no-cache")]);
+    let form = "username=alice&password=correct+horse+battery+staple";
+    let reply = service.call("/auth/login", &[FORM], form).await;
+    assert_eq!(reply.status, 200);
+    assert_headers(&reply, &[("pragma", "no-cache")]);
+}
+
+#[tokio::test]
+async fn a_malformed_body_is_40001() {
+    let service = Service::start().await;
+    let message = "The body is not one well-formed JSON object.";
+    let reply = service.call("/user/register", &[JSON], "{").await;
+    assert_error(&reply, 400, 40001, message, &[]);
+    let reply = service.call("/auth/login", &[JSON], "{").await;
+    assert_error(&reply, 400, 40001, message, &[("pragma", "no-cache")]);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_40101_without_a_challenge() {
+    let service = Service::start().await;
+    let body = r#"{"userid":"nobody","password":"wrong"}"#;
+    let reply = service.call("/auth/login", &[JSON], body).await;
+    let message = "The userid or the password is wrong.";
+    assert_error(&reply, 401, 40101, message, &[("pragma", "no-cache")]);
+}
+
+#[tokio::test]
+async fn missing_credentials_are_40102_with_a_challenge_that_has_no_error() {
+    let service = Service::start().await;
+    let challenge = ("www-authenticate", r#"Bearer realm="people""#);
+    for path in ["/auth/me", "/auth/logout"] {
+        let reply = service.call(path, &[], "").await;
+        assert_error(&reply, 401, 40102, "A bearer token is required.", &[challenge]);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_token_is_40103_with_a_challenge_that_says_invalid_token() {
+    let service = Service::start().await;
+    let challenge = (
+        "www-authenticate",
+        r#"Bearer realm="people", error="invalid_token""#,
+    );
+    let message = "The bearer token is not valid or no longer valid.";
+    for path in ["/auth/me", "/auth/logout"] {
+        let reply = service.call(path, &[("authorization", "Bearer a.b.c")], "").await;
+        assert_error(&reply, 401, 40103, message, &[challenge]);
+    }
+}
+
+#[tokio::test]
+async fn a_taken_userid_is_40901() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
+    let reply = service.call("/user/register", &[JSON], &body).await;
+    assert_error(&reply, 409, 40901, "The userid is taken.", &[]);
+}
+
+#[tokio::test]
+async fn a_body_over_16_kib_is_41301_at_every_endpoint() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    let bearer = format!("Bearer {token}");
+    let body = " ".repeat(16_385);
+    for endpoint in ENDPOINTS {
+        let more: &[_] = match endpoint.path {
+            "/auth/login" => &[("pragma", "no-cache")],
+            _ => &[],
+        };
+        let headers = [JSON, ("authorization", bearer.as_str())];
+        let reply = service.call(endpoint.path, &headers, &body).await;
+        assert_error(&reply, 413, 41301, "The body is larger than 16 KiB.", more);
+    }
+}
+
+#[tokio::test]
+async fn another_content_type_is_41501() {
+    let service = Service::start().await;
+    let message = "The content type is not supported.";
+    let reply = service.call("/user/register", &[FORM], "userid=alice").await;
+    assert_error(&reply, 415, 41501, message, &[]);
+    let reply = service
+        .call("/auth/login", &[("content-type", "text/plain")], "{}")
+        .await;
+    assert_error(&reply, 415, 41501, message, &[("pragma", "no-cache")]);
+}
+
+#[tokio::test]
+async fn refused_fields_are_42201_and_all_of_them_are_named() {
+    let service = Service::start().await;
+    let data = json!({ "errors": [
+        { "field": "userid", "message": "is required" },
+        { "field": "password", "message": "is required" },
+    ] });
+    let body = json!({ "code": 42201, "message": "At least one field was refused.", "data": data });
+    let reply = service.call("/user/register", &[JSON], "{}").await;
+    assert_whole(&reply, 422, &body, &[]);
+    let reply = service.call("/auth/login", &[JSON], "{}").await;
+    assert_whole(&reply, 422, &body, &[("pragma", "no-cache")]);
+}
+
+#[tokio::test]
+async fn too_many_attempts_are_42901_with_the_seconds_to_wait() {
+    let service = Service::start().await;
+    let throttled = Endpoint {
+        method: "POST",
+        path: "/throttled",
+        headers: &[],
+        handler: |_, _, _| {
+            Box::pin(async {
+                Err(Error::TooManyAttempts {
+                    retry_after: 8,
+                    event: SecurityEvent::LoginFailMax,
+                })
+            })
+        },
+    };
+    let reply = service.invoke(&throttled, lambda_http::Request::default()).await;
+    let data = json!({ "retry_after": 8 });
+    let body = json!({ "code": 42901, "message": "There were too many attempts.", "data": data });
+    assert_whole(&reply, 429, &body, &[("retry-after", "8")]);
+}
+
+#[tokio::test]
+async fn login_says_how_long_to_wait_to_json_and_form_alike() {
+    let service = Service::start().await;
+    // The first attempt makes the counts; then they are as after many failures.
+    service.log_in("alice", "wrong").await;
+    service
+        .database
+        .execute("UPDATE people.attempt SET failures = 200, since = now()")
+        .await;
+    let json_body = r#"{"userid":"alice","password":"wrong"}"#;
+    for (content_type, body) in [(JSON, json_body), (FORM, "username=alice&password=wrong")] {
+        let reply = service.call("/auth/login", &[content_type], body).await;
+        let seconds = reply.header("retry-after").expect("retry-after").to_owned();
+        let number: u32 = seconds.parse().expect("whole seconds");
+        assert!((1..=900).contains(&number), "{seconds}");
+        let data = json!({ "retry_after": number });
+        let body = json!({ "code": 42901, "message": "There were too many attempts.", "data": data });
+        let more = [("pragma", "no-cache"), ("retry-after", seconds.as_str())];
+        assert_whole(&reply, 429, &body, &more);
+    }
+}
+
+#[tokio::test]
+async fn a_defect_is_50001_and_tells_nothing() {
+    let service = Service::start().await;
+    let broken = Endpoint {
+        method: "GET",
+        path: "/broken",
+        headers: &[],
+        handler: |_, _, _| Box::pin(async { Err(Error::Defect("a detail for the log".to_owned())) }),
+    };
+    let reply = service.invoke(&broken, lambda_http::Request::default()).await;
+    assert_error(&reply, 500, 50001, "An internal error occurred.", &[]);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_50001_and_the_next_request_is_served() {
+    let service = Service::start().await;
+    let panicking = Endpoint {
+        method: "GET",
+        path: "/panicking",
+        headers: &[("pragma", "no-cache")],
+        handler: |_, _, _| Box::pin(async { panic!("a detail for nobody") }),
+    };
+    let reply = service.invoke(&panicking, lambda_http::Request::default()).await;
+    let message = "An internal error occurred.";
+    assert_error(&reply, 500, 50001, message, &[("pragma", "no-cache")]);
+    assert_eq!(service.call("/health", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_50301_at_every_endpoint() {
+    // Nothing listens on port 1.
+    let nowhere = Database {
+        url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
+    };
+    let token = Service::start().await.token_of_new_user("alice").await;
+    let service = Service::on(nowhere, &[]);
+    let bearer = format!("Bearer {token}");
+    let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
+    for endpoint in ENDPOINTS {
+        let headers = [JSON, ("authorization", bearer.as_str())];
+        let reply = service.call(endpoint.path, &headers, &body).await;
+        let data = match endpoint.path {
+            "/health" => json!({ "status": "unavailable", "database": "down", "schema": "unknown" }),
+            _ => Value::Null,
+        };
+        let message = "The service is temporarily unavailable.";
+        let body = json!({ "code": 50301, "message": message, "data": data });
+        let mut more = vec![("retry-after", "1")];
+        if endpoint.path == "/auth/login" {
+            more.push(("pragma", "no-cache"));
+        }
+        assert_whole(&reply, 503, &body, &more);
+    }
+    let form = "username=alice&password=x";
+    let reply = service.call("/auth/login", &[FORM], form).await;
+    let message = "The service is temporarily unavailable.";
+    let more = [("pragma", "no-cache"), ("retry-after", "1")];
+    assert_error(&reply, 503, 50301, message, &more);
+}
+
+#[tokio::test]
+async fn every_request_has_an_id_of_its_own() {
+    let service = Service::start().await;
+    let mut ids = BTreeSet::new();
+    for _ in 0..3 {
+        let reply = service.send(request(Method::GET, "/health", &[], "")).await;
+        ids.insert(reply.header("x-request-id").expect("an id").to_owned());
+    }
+    assert_eq!(ids.len(), 3);
+}
+
+#[tokio::test]
+async fn a_client_does_not_choose_the_request_id() {
+    let service = Service::start().await;
+    let chosen = ("x-request-id", "chosen-by-the-client");
+    let reply = service.send(request(Method::GET, "/health", &[chosen], "")).await;
+    reply.assert_common_headers();
+    assert_ne!(reply.header("x-request-id"), Some("chosen-by-the-client"));
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_40401() {
+    let service = Service::start().await;
+    for path in [
+        "/",
+        "/nope",
+        "/auth",
+        "/auth/",
+        "/auth/me/",
+        "/auth/me/x",
+        "//auth/me",
+        "/AUTH/ME",
+        "/auth/%6de",
+        "/auth/./me",
+        "/auth/../auth/me",
+        "/auth/me%00",
+        "/auth/me;x",
+        "/user/login",
+        "/.env",
+    ] {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let reply = service.send(request(method, path, &[], "")).await;
+            reply.assert_error(404, 40401, "There is no such path.");
+            assert_eq!(reply.header("allow"), None, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_method_is_40501_and_allow_names_the_right_one() {
+    let service = Service::start().await;
+    for (path, allowed) in [
+        ("/user/register", "POST"),
+        ("/auth/login", "POST"),
+        ("/auth/logout", "POST"),
+        ("/auth/me", "GET"),
+        ("/health", "GET"),
+    ] {
+        for method in [
+            "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "post", "BREW",
+        ] {
+            if method == allowed {
+                continue;
+            }
+            let reply = service
+                .send(request(
+                    Method::from_bytes(method.as_bytes()).expect("a method"),
+                    path,
+                    &[],
+                    "",
+                ))
+                .await;
+            reply.assert_error(405, 40501, "The path has no such method.");
+            let allow: Vec<_> = reply.headers.get_all("allow").iter().collect();
+            assert_eq!(allow, [allowed], "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_is_40501_like_any_other_method_and_has_no_body() {
+    let service = Service::start().await;
+    let reply = service.send(request(Method::HEAD, "/health", &[], "")).await;
+    assert_eq!((reply.status.as_u16(), reply.text.as_str()), (405, ""));
+    assert_eq!(reply.header("allow"), Some("GET"));
+    reply.assert_common_headers();
+}
+
+#[tokio::test]
+async fn a_query_string_changes_neither_path_nor_method() {
+    let service = Service::start().await;
+    let reply = service
+        .send(request(Method::GET, "/health?path=/auth/me", &[], ""))
+        .await;
+    assert_eq!(reply.status, 200);
+    let reply = service
+        .send(request(Method::POST, "/health?_method=GET", &[], ""))
+        .await;
+    reply.assert_error(405, 40501, "The path has no such method.");
+}
+
+#[tokio::test]
+async fn the_allowed_origin_may_read_responses_and_errors() {
+    let service = Service::start().await;
+    let origin = ("origin", "http://localhost:5173");
+    for (method, path, status) in [
+        (Method::GET, "/health", 200),
+        (Method::GET, "/auth/me", 401),
+        (Method::GET, "/nope", 404),
+        (Method::GET, "/auth/login", 405),
+        (Method::POST, "/auth/login", 415),
+    ] {
+        let reply = service.send(request(method, path, &[origin], "")).await;
+        assert_eq!(reply.status, status);
+        reply.assert_common_headers();
+        let allowed: Vec<_> = reply
+            .headers
+            .get_all("access-control-allow-origin")
+            .iter()
+            .collect();
+        assert_eq!(allowed, ["http://localhost:5173"]);
+        assert_eq!(
+            reply.header("access-control-expose-headers"),
+            Some("retry-after,x-request-id")
+        );
+        assert_eq!(reply.header("access-control-allow-credentials"), None);
+        assert!(reply.header("vary").is_some_and(|vary| vary.contains("origin")));
+    }
+}
+
+/// Origins that look like the allowed one, and those that never may be.
+const EVIL_ORIGINS: [&str; 15] = [
+    "null",
+    "*",
+    "",
+    "http://evil.example",
+    "https://localhost:5173",
+    "http://localhost",
+    "http://localhost:51730",
+    "http://localhost:517",
+    "http://localhost:5173/",
+    "http://localhost:5173.evil.example",
+    "http://localhost:5173@evil.example",
+    "http://evil.example/http://localhost:5173",
+    "http://127.0.0.1:5173",
+    "HTTP://LOCALHOST:5173",
+    "http://localhost:5173, http://evil.example",
+];
+
+#[tokio::test]
+async fn no_other_origin_is_allowed_or_reflected() {
+    let service = Service::start().await;
+    for origin in EVIL_ORIGINS {
+        let reply = service
+            .send(request(Method::GET, "/health", &[("origin", origin)], ""))
+            .await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_of_the_allowed_origin_lists_methods_and_headers() {
+    let service = Service::start().await;
+    for path in ["/user/register", "/auth/login", "/auth/logout", "/auth/me"] {
+        let reply = service
+            .send(request(
+                Method::OPTIONS,
+                path,
+                &[
+                    ("origin", "http://localhost:5173"),
+                    ("access-control-request-method", "POST"),
+                    ("access-control-request-headers", "authorization,content-type"),
+                ],
+                "",
+            ))
+            .await;
+        assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, ""));
+        for (name, value) in [
+            ("access-control-allow-origin", "http://localhost:5173"),
+            ("access-control-allow-methods", "GET,POST"),
+            ("access-control-allow-headers", "authorization,content-type"),
+            ("access-control-max-age", "600"),
+        ] {
+            assert_eq!(reply.header(name), Some(value));
+        }
+        assert_eq!(reply.header("access-control-allow-credentials"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_of_another_origin_allows_it_nothing() {
+    let service = Service::start().await;
+    for origin in EVIL_ORIGINS {
+        let reply = service
+            .send(request(
+                Method::OPTIONS,
+                "/auth/login",
+                &[("origin", origin), ("access-control-request-method", "POST")],
+                "",
+            ))
+            .await;
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{origin}");
+    }
+}

@@ -1,0 +1,477 @@
+//! What happens when the database does not play along: always a row of the contract in time, nothing half-written, and
+//! the next request served.
+
+use std::time::{Duration, Instant};
+
+use axum::http::{Method, StatusCode};
+use local::postgres::Server;
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::harness::{Database, PASSWORD, Reply, Service, request};
+use crate::proxy::{Link, Proxy};
+
+/// The bound of the fault table for an answer.
+const BOUND: Duration = Duration::from_secs(3);
+
+#[track_caller]
+fn assert_unavailable(reply: &Reply) {
+    reply.assert_error(503, 50301, "The service is temporarily unavailable.");
+    assert_eq!(reply.header("retry-after"), Some("1"));
+}
+
+/// Runs a request, which has to be answered within 3 s.
+async fn in_time(request: impl Future<Output = Reply>) -> Reply {
+    let started = Instant::now();
+    let reply = request.await;
+    assert!(
+        started.elapsed() < BOUND,
+        "answered after {:?}",
+        started.elapsed()
+    );
+    reply
+}
+
+/// Every endpoint but health answers 503, in time.
+async fn assert_all_unavailable(service: &Service, token: &str) {
+    let (me, logout, login, register) = tokio::join!(
+        in_time(service.get("/auth/me", token)),
+        in_time(service.log_out(token)),
+        in_time(service.log_in("alice", PASSWORD)),
+        in_time(service.register("bob")),
+    );
+    for reply in [me, logout, login, register] {
+        assert_unavailable(&reply);
+    }
+}
+
+/// Every endpoint works for a user who is logged in with `token`, which is logged out at the end.
+async fn assert_all_work(service: &Service, token: &str) {
+    let health = in_time(service.send(request(Method::GET, "/health", &[], ""))).await;
+    assert_eq!(health.status, StatusCode::OK, "{}", health.text);
+    for reply in [
+        in_time(service.get("/auth/me", token)).await,
+        in_time(service.log_in("alice", PASSWORD)).await,
+        in_time(service.register(&uuid::Uuid::new_v4().to_string())).await,
+        in_time(service.log_out(token)).await,
+    ] {
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    }
+}
+
+async fn health_of_a_down_database(service: &Service) {
+    let started = Instant::now();
+    let reply = service.send(request(Method::GET, "/health", &[], "")).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "answered after {:?}",
+        started.elapsed()
+    );
+    reply.assert_envelope(
+        503,
+        &json!({
+            "code": 50301,
+            "message": "The service is temporarily unavailable.",
+            "data": { "status": "unavailable", "database": "down", "schema": "unknown" },
+        }),
+    );
+    assert_eq!(reply.header("retry-after"), Some("1"));
+}
+
+/// A service behind a proxy, with alice registered and logged in.
+async fn behind_a_proxy() -> (Proxy, Service, String) {
+    let database = Database::migrated().await;
+    let proxy = Proxy::to(&database, Link::Up).await;
+    // The test itself looks at the database past the proxy.
+    let mut service = Service::on(proxy.of(&database), &[]);
+    service.database = database;
+    let token = service.token_of_new_user("alice").await;
+    (proxy, service, token)
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_at_the_start_is_503_until_it_is_there() {
+    let database = Database::migrated().await;
+    let token = Service::on(database.clone(), &[])
+        .token_of_new_user("alice")
+        .await;
+    let proxy = Proxy::to(&database, Link::Refusing).await;
+    let service = Service::on(proxy.of(&database), &[]);
+    assert_all_unavailable(&service, &token).await;
+    health_of_a_down_database(&service).await;
+    proxy.set(Link::Up);
+    assert_all_work(&service, &token).await;
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_503_in_time() {
+    let (proxy, service, token) = behind_a_proxy().await;
+    proxy.set(Link::Silent);
+    assert_all_unavailable(&service, &token).await;
+    health_of_a_down_database(&service).await;
+    proxy.set(Link::Up);
+    assert_all_work(&service, &token).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_was_ended_while_idle_is_replaced_within_the_request() {
+    for path in [
+        "/auth/me",
+        "/auth/login",
+        "/user/register",
+        "/auth/logout",
+        "/health",
+    ] {
+        let service = Service::start().await;
+        let token = service.token_of_new_user("alice").await;
+        // One connection, used a moment ago.
+        service
+            .database
+            .execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            .await;
+        let reply = in_time(async {
+            match path {
+                "/auth/me" => service.get(path, &token).await,
+                "/auth/login" => service.log_in("alice", PASSWORD).await,
+                "/user/register" => service.register("bob").await,
+                "/auth/logout" => service.log_out(&token).await,
+                _ => service.send(request(Method::GET, path, &[], "")).await,
+            }
+        })
+        .await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn a_read_whose_connection_was_cut_is_repeated() {
+    let (proxy, service, token) = behind_a_proxy().await;
+    proxy.cut_connections().await;
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_connection_that_died_in_a_freeze_is_replaced_within_the_request() {
+    let (proxy, service, token) = behind_a_proxy().await;
+    proxy.freeze_connections();
+    // Longer than a connection is trusted.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let reply = in_time(service.register("bob")).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    proxy.freeze_connections();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_all_work(&service, &token).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_the_database_while_idle_is_not_noticed() {
+    let server = tokio::task::spawn_blocking(Server::throwaway)
+        .await
+        .unwrap()
+        .unwrap();
+    let database = Database {
+        url: server.url().to_owned(),
+    };
+    shared::database::migrate(&database.options()).await.unwrap();
+    let service = Service::on(database, &[]);
+    let token = service.token_of_new_user("alice").await;
+    let server =
+        tokio::task::spawn_blocking(move || server.pg_ctl(&["restart", "-m", "fast", "-w"]).map(|()| server));
+    let server = server.await.unwrap().unwrap();
+    assert_all_work(&service, &token).await;
+    tokio::task::spawn_blocking(|| server.stop())
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards() {
+    let server = tokio::task::spawn_blocking(Server::throwaway)
+        .await
+        .unwrap()
+        .unwrap();
+    let database = Database {
+        url: server.url().to_owned(),
+    };
+    shared::database::migrate(&database.options()).await.unwrap();
+    let service = Service::on(database, &[]);
+    let token = service.token_of_new_user("alice").await;
+    let control =
+        |arguments: &'static [&'static str]| tokio::task::block_in_place(|| server.pg_ctl(arguments));
+
+    // The throw-away server is fast because it does not flush: only this makes the session survive the crash.
+    service.database.execute("CHECKPOINT").await;
+    control(&["stop", "-m", "immediate"]).unwrap();
+    assert_all_unavailable(&service, &token).await;
+    health_of_a_down_database(&service).await;
+    control(&["start", "-w"]).unwrap();
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+
+    tokio::task::block_in_place(|| server.signal("STOP")).unwrap();
+    let me = in_time(service.get("/auth/me", &token)).await;
+    tokio::task::block_in_place(|| server.signal("CONT")).unwrap();
+    assert!([200, 503].contains(&me.status.as_u16()), "{}", me.text);
+    assert_all_work(&service, &token).await;
+    tokio::task::block_in_place(|| server.stop()).unwrap();
+}
+
+/// Holds a lock that statements on `table` wait for, until it is dropped.
+async fn lock(database: &Database, table: &str) -> sqlx::PgConnection {
+    let mut connection = database.connect().await;
+    connection
+        .execute(&*format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        .await
+        .unwrap();
+    connection
+}
+
+/// Ends the connection that waits for a lock, as soon as there is one, and then gives the lock free.
+async fn end_the_waiting_connection(database: &Database, mut holder: sqlx::PgConnection) {
+    let mut connection = database.connect().await;
+    loop {
+        let ended: i64 = sqlx::query_scalar(
+            "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        if ended > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    holder.execute("COMMIT").await.unwrap();
+    holder.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_that_is_ended_in_its_statement_is_repeated_once() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    let holder = lock(&service.database, "people.user_session").await;
+    let (reply, ()) = tokio::join!(
+        in_time(service.get("/auth/me", &token)),
+        end_the_waiting_connection(&service.database, holder)
+    );
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn a_write_that_is_ended_in_its_statement_is_503_and_not_repeated() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    let holder = lock(&service.database, "people.user_session").await;
+    let (reply, ()) = tokio::join!(
+        in_time(service.log_out(&token)),
+        end_the_waiting_connection(&service.database, holder)
+    );
+    assert_unavailable(&reply);
+    assert_eq!(
+        service.get("/auth/me", &token).await.status,
+        StatusCode::OK,
+        "it was not logged out"
+    );
+
+    let holder = lock(&service.database, "people.\"user\"").await;
+    let (reply, ()) = tokio::join!(
+        in_time(service.register("bob")),
+        end_the_waiting_connection(&service.database, holder)
+    );
+    assert_unavailable(&reply);
+    assert_eq!(service.register("bob").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_503_and_changes_nothing() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    let holder = lock(&service.database, "people.user_session, people.\"user\"").await;
+    assert_all_unavailable(&service, &token).await;
+    holder.close().await.unwrap();
+    assert_eq!(service.database.count("people.user_session").await, 1);
+    assert_all_work(&service, &token).await;
+}
+
+#[tokio::test]
+async fn no_connection_to_be_had_is_503_in_time() {
+    let database = Database::migrated().await;
+    let role = format!("limited_{}", uuid::Uuid::new_v4().simple());
+    database
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'limited' CONNECTION LIMIT 1;
+             GRANT USAGE ON SCHEMA people TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA people TO {role};
+             GRANT SELECT ON _sqlx_migrations TO {role}"
+        ))
+        .await;
+    let url = database
+        .url
+        .split_once('@')
+        .map(|(_, place)| format!("postgres://{role}:limited@{place}"));
+    let limited = Database { url: url.unwrap() };
+    let token = Service::on(database.clone(), &[])
+        .token_of_new_user("alice")
+        .await;
+    let the_one = limited.connect().await;
+    let service = Service::on(limited, &[]);
+    assert_all_unavailable(&service, &token).await;
+    health_of_a_down_database(&service).await;
+    the_one.close().await.unwrap();
+    let reply = in_time(service.get("/auth/me", &token)).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    database.execute(&format!("DROP OWNED BY {role}")).await;
+}
+
+/// A service behind a proxy whose one connection has run every statement already.
+async fn warm_behind_a_proxy() -> (Proxy, Service, String) {
+    let (proxy, service, token) = behind_a_proxy().await;
+    assert_all_work(&service, &token).await;
+    let token = service.log_in("alice", PASSWORD).await.access_token();
+    (proxy, service, token)
+}
+
+#[tokio::test]
+async fn a_registration_whose_answer_is_lost_answers_409_when_it_is_repeated() {
+    let (proxy, service, _) = warm_behind_a_proxy().await;
+    proxy.set(Link::LosingAnswer(2));
+    assert_unavailable(&in_time(service.register("bob")).await);
+    proxy.set(Link::Up);
+    service
+        .register("bob")
+        .await
+        .assert_error(409, 40901, "The userid is taken.");
+    assert_eq!(service.log_in("bob", PASSWORD).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_login_whose_answer_is_lost_opens_a_second_session_when_it_is_repeated() {
+    let (proxy, service, _) = warm_behind_a_proxy().await;
+    let before = service.database.count("people.user_session").await;
+    proxy.set(Link::LosingAnswer(2));
+    assert_unavailable(&in_time(service.log_in("alice", PASSWORD)).await);
+    proxy.set(Link::Up);
+    assert_eq!(service.log_in("alice", PASSWORD).await.status, StatusCode::OK);
+    assert_eq!(service.database.count("people.user_session").await, before + 2);
+}
+
+#[tokio::test]
+async fn a_logout_whose_answer_is_lost_answers_401_when_it_is_repeated() {
+    let (proxy, service, token) = warm_behind_a_proxy().await;
+    proxy.set(Link::LosingAnswer(1));
+    assert_unavailable(&in_time(service.log_out(&token)).await);
+    proxy.set(Link::Up);
+    let repeated = service.log_out(&token).await;
+    repeated.assert_error(401, 40103, "The bearer token is not valid or no longer valid.");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_between_two_statements_leaves_nothing_half_written() {
+    let (proxy, service, _) = warm_behind_a_proxy().await;
+    let sessions = service.database.count("people.user_session").await;
+    proxy.set(Link::LosingRequest(2));
+    assert_unavailable(&in_time(service.log_in("alice", PASSWORD)).await);
+    proxy.set(Link::Up);
+    assert_eq!(service.database.count("people.user_session").await, sessions);
+    assert_eq!(service.get("/health", "").await.status, StatusCode::OK);
+
+    proxy.set(Link::LosingRequest(2));
+    assert_unavailable(&in_time(service.register("bob")).await);
+    proxy.set(Link::Up);
+    assert_eq!(
+        service
+            .database
+            .count("people.\"user\" WHERE userid = 'bob'")
+            .await,
+        0
+    );
+    assert_eq!(service.register("bob").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_warm_request_takes_the_round_trips_that_are_promised() {
+    let (proxy, service, token) = warm_behind_a_proxy().await;
+    assert_eq!(
+        service.log_in("alice", "wrong").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        service.log_in("nobody", "wrong").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    service
+        .database
+        .execute("UPDATE people.attempt SET failures = 5, since = now()")
+        .await;
+    proxy.round_trips();
+    let mut counted = Vec::new();
+    let mut count = |what, status: StatusCode| counted.push((what, status.as_u16(), proxy.round_trips()));
+    count("locked", service.log_in("alice", PASSWORD).await.status);
+    count("me", service.get("/auth/me", &token).await.status);
+    count("health", service.get("/health", "").await.status);
+    service.database.execute("DELETE FROM people.attempt").await;
+    count("wrong password", service.log_in("alice", "wrong").await.status);
+    count("unknown userid", service.log_in("nobody", "wrong").await.status);
+    count("login", service.log_in("alice", PASSWORD).await.status);
+    count("register", service.register("bob").await.status);
+    count("userid taken", service.register("bob").await.status);
+    count("logout", service.log_out(&token).await.status);
+    count("logged out", service.get("/auth/me", &token).await.status);
+    count("forged", service.get("/auth/me", "a.b.c").await.status);
+    assert_eq!(
+        counted,
+        [
+            ("locked", 429, 1),
+            ("me", 200, 1),
+            ("health", 200, 1),
+            ("wrong password", 401, 1),
+            ("unknown userid", 401, 1),
+            ("login", 200, 2),
+            ("register", 200, 2),
+            ("userid taken", 409, 1),
+            ("logout", 200, 1),
+            ("logged out", 401, 1),
+            ("forged", 401, 0),
+        ]
+    );
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_outdated_schema_is_503_on_health_and_everywhere() {
+    let service = Service::on(Database::empty().await, &[]);
+    let health = service.get("/health", "").await;
+    health.assert_envelope(
+        503,
+        &json!({
+            "code": 50301,
+            "message": "The service is temporarily unavailable.",
+            "data": { "status": "unavailable", "database": "up", "schema": "behind" },
+        }),
+    );
+    let token = Service::start().await.token_of_new_user("alice").await;
+    assert_all_unavailable(&service, &token).await;
+    shared::database::migrate(&service.database.options())
+        .await
+        .unwrap();
+    assert_eq!(service.get("/health", "").await.status, StatusCode::OK);
+    assert_eq!(service.register("alice").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_change_of_the_schema_under_a_kept_connection_is_not_noticed() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+    // The kept connection has a plan for the old type: "cached plan must not change result type".
+    service
+        .database
+        .execute("ALTER TABLE people.\"user\" ALTER COLUMN job TYPE varchar(64)")
+        .await;
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+    assert_eq!(service.log_in("alice", PASSWORD).await.status, StatusCode::OK);
+}

@@ -1,0 +1,512 @@
+//! Floods over TCP: many at once, those who hang up, and those who send too much, too little, too deep or too slowly. An
+//! instance answers each with a row of the contract or closes the connection, keeps its memory and goes on serving.
+
+use std::env;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shared::app::App;
+use shared::config::{Config, Environment};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::harness::{Database, PASSWORD, SECRET_KEY};
+
+/// Names the database of the process that is flooded.
+const FLOODED_DATABASE: &str = "PEOPLE_FLOODED_DATABASE";
+/// No answer takes this long, however busy the machine is: the handlers' own deadline is 10 s.
+const HANG: Duration = Duration::from_mins(1);
+/// Memory of one hash.
+const HASH_KIB: u64 = 19_456;
+/// What everything else may take (200 connections, the list of common passwords, threads): less than one more hash.
+const MARGIN_KIB: u64 = 16 * 1024;
+
+/// An instance of all functions on a port, with hashes of their real size and no limit on attempts.
+async fn serve(database: &Database) -> SocketAddr {
+    let settings = [
+        ("DATABASE_URL", &*database.url),
+        ("SECRET_KEY", SECRET_KEY),
+        ("FAILURES_PER_ADDRESS", "0"),
+        ("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "0"),
+        ("ARGON2_ITERATIONS", "1"),
+    ];
+    let environment: Environment = settings.into_iter().collect();
+    let mut config = Config::from_environment(&environment).expect("usable settings");
+    config.database.connections = 8;
+    let router = local::server::router(Arc::new(App::new(config)), Vec::new());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(axum::serve(listener, service).into_future());
+    address
+}
+
+/// An instance in a process of its own, so that its memory can be measured.
+struct Instance {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Instance {
+    async fn start(database: &Database) -> Self {
+        let url = database.url.clone();
+        let started = tokio::task::spawn_blocking(move || {
+            let this_program = env::current_exe().expect("this program");
+            let mut process = Command::new(this_program)
+                .args(["--exact", "floods::flooded_process", "--ignored", "--nocapture"])
+                .env(FLOODED_DATABASE, url)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("a process");
+            let address = BufReader::new(process.stdout.as_mut().expect("its output"))
+                .lines()
+                .map_while(Result::ok)
+                .find_map(|line| line.split_once("listening on ")?.1.parse().ok())
+                .expect("its address");
+            Self { process, address }
+        });
+        started.await.expect("an instance")
+    }
+
+    /// The most memory that it has had, in KiB; none where the system does not tell.
+    fn peak_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        peak.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
+    /// Since it had needed `before`, its memory grew by no more than one hash for each processor.
+    #[track_caller]
+    fn assert_memory_is_bounded(&self, before: Option<u64>) {
+        let processors = std::thread::available_parallelism().map_or(1, |processors| processors.get() as u64);
+        let limit = processors * HASH_KIB + MARGIN_KIB;
+        if let Some((before, after)) = before.zip(self.peak_kib()) {
+            assert!(
+                after - before <= limit,
+                "from {before} KiB to {after} KiB; the limit is {limit} KiB more"
+            );
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the process that other tests flood"]
+async fn flooded_process() {
+    let Ok(url) = env::var(FLOODED_DATABASE) else {
+        return;
+    };
+    println!("\nlistening on {}", serve(&Database { url }).await);
+    // Until killed, or until whoever started it is gone.
+    let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
+}
+
+/// What came back before the connection was closed.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The contract's number; 0 where the answer is no envelope.
+    fn code(&self) -> u64 {
+        serde_json::from_str::<Value>(&self.body)
+            .ok()
+            .and_then(|envelope| envelope["code"].as_u64())
+            .unwrap_or(0)
+    }
+}
+
+fn post(path: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body.as_ref()].concat()
+}
+
+/// A whole request with a JSON body.
+fn post_json(path: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    post(path, &format!("content-length: {}\r\n", body.len()), body)
+}
+
+fn log_in(userid: &str, password: &str) -> Vec<u8> {
+    post_json("/auth/login", &json!({ "userid": userid, "password": password }))
+}
+
+fn register(userid: &str) -> Vec<u8> {
+    post_json(
+        "/user/register",
+        &json!({ "userid": userid, "password": PASSWORD }),
+    )
+}
+
+fn get(path: &str, headers: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n").into_bytes()
+}
+
+fn me(token: &str) -> Vec<u8> {
+    get("/auth/me", &format!("authorization: Bearer {token}\r\n"))
+}
+
+/// Sends bytes and reads until the connection is closed. `None` when nothing came back.
+async fn exchange(address: SocketAddr, request: Vec<u8>, then_close: bool) -> Option<Answer> {
+    let conversation = async {
+        let (mut from, mut to) = TcpStream::connect(address)
+            .await
+            .expect("a connection")
+            .into_split();
+        let sending = async {
+            // A server that has seen enough may close before it has everything.
+            let _ = to.write_all(&request).await;
+            if then_close {
+                let _ = to.shutdown().await;
+            }
+            to
+        };
+        let receiving = async {
+            let mut answer = Vec::new();
+            let _ = from.read_to_end(&mut answer).await;
+            answer
+        };
+        tokio::join!(sending, receiving).1
+    };
+    let answer = timeout(HANG, conversation)
+        .await
+        .expect("an answer or a closed connection");
+    let answer = String::from_utf8(answer).expect("UTF-8");
+    if answer.is_empty() {
+        return None;
+    }
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    Some(Answer {
+        status: head
+            .split(' ')
+            .nth(1)
+            .expect("a status")
+            .parse()
+            .expect("a number"),
+        body: body.to_owned(),
+    })
+}
+
+async fn answer(address: SocketAddr, request: Vec<u8>) -> Answer {
+    exchange(address, request, false).await.expect("an answer")
+}
+
+async fn assert_serving(address: SocketAddr) {
+    let health = answer(address, get("/health", "")).await;
+    assert_eq!(health.status, 200, "{}", health.body);
+}
+
+/// Registers alice, gives `user1` to `userN` her password, and logs her in: her token.
+async fn create_users(address: SocketAddr, database: &Database, users: u32) -> String {
+    assert_eq!(answer(address, register("alice")).await.status, 200);
+    database
+        .execute(&format!(
+            r#"INSERT INTO people."user" (userid, user_name, password_hash)
+               SELECT 'user' || n, 'user', password_hash FROM people."user", generate_series(1, {users}) AS n"#
+        ))
+        .await;
+    let reply = answer(address, log_in("alice", PASSWORD)).await;
+    let token = reply.json()["data"]["access_token"].clone();
+    token.as_str().unwrap_or_else(|| panic!("{reply:?}")).to_owned()
+}
+
+#[tokio::test]
+async fn under_a_hundred_logins_and_registrations_at_once_me_and_health_answer_and_memory_is_bounded() {
+    let database = Database::migrated().await;
+    let instance = Instance::start(&database).await;
+    let address = instance.address;
+    assert_serving(address).await;
+    let before = instance.peak_kib();
+    let token = create_users(address, &database, 75).await;
+
+    let mut flood = JoinSet::new();
+    for n in 1..=100 {
+        let (login, expected) = match n {
+            1..=50 => (log_in(&format!("user{n}"), PASSWORD), 200),
+            51..=75 => (log_in(&format!("user{n}"), "wrong"), 401),
+            _ => (log_in(&format!("nobody{n}"), "wrong"), 401),
+        };
+        flood.spawn(async move { ("login", expected, answer(address, login).await) });
+        let registration = register(&format!("new{n}"));
+        flood.spawn(async move { ("register", 200, answer(address, registration).await) });
+    }
+    let (mut done, mut late, mut looks) = (Vec::new(), Vec::new(), 0);
+    while !flood.is_empty() {
+        let (me, health) = tokio::join!(answer(address, me(&token)), answer(address, get("/health", "")));
+        assert_eq!((me.status, health.status), (200, 200), "{me:?} {health:?}");
+        looks += 1;
+        while let Some(answered) = flood.try_join_next() {
+            let (what, expected, answer) = answered.expect("an answer");
+            match (answer.status, answer.code()) {
+                // On a machine that is too slow for all of them within the deadline.
+                (503, 50301) => late.push(what),
+                (200, 1) | (401, 40101) if answer.status == expected => done.push((what, expected)),
+                _ => panic!("{what}: {answer:?} instead of {expected}"),
+            }
+        }
+    }
+    assert!(looks > 1, "the flood was over before anybody looked");
+    assert_eq!(done.len() + late.len(), 200);
+    for (what, status, table) in [
+        ("register", 200, "people.\"user\" WHERE userid LIKE 'new%'"),
+        (
+            "login",
+            200,
+            "people.user_session JOIN people.\"user\" USING (user_id) WHERE userid LIKE 'user%'",
+        ),
+    ] {
+        let answered = done.iter().filter(|done| **done == (what, status)).count();
+        let unknown = late.iter().filter(|late| **late == what).count();
+        let written = usize::try_from(database.count(table).await).expect("a count");
+        assert!(answered > 0, "no {what} succeeded");
+        assert!(
+            (answered..=answered + unknown).contains(&written),
+            "{what}: {answered} of {written}"
+        );
+    }
+    instance.assert_memory_is_bounded(before);
+}
+
+#[tokio::test]
+async fn clients_that_hang_up_during_their_hash_release_what_they_held() {
+    let database = Database::migrated().await;
+    let instance = Instance::start(&database).await;
+    assert_serving(instance.address).await;
+    let before = instance.peak_kib();
+    let token = create_users(instance.address, &database, 50).await;
+
+    let mut clients = Vec::new();
+    for n in 1..=50 {
+        let mut client = TcpStream::connect(instance.address).await.expect("a connection");
+        client
+            .write_all(&log_in(&format!("user{n}"), PASSWORD))
+            .await
+            .expect("sent");
+        clients.push(client);
+    }
+    // An attempt is counted, on two keys, before it is hashed.
+    let all_counted = async {
+        while database.count("people.attempt WHERE failures > 0").await
+            + 2 * database.count("people.user_session WHERE user_id IN (SELECT user_id FROM people.\"user\" WHERE userid LIKE 'user%')").await
+            < 100
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(HANG, all_counted)
+        .await
+        .expect("all of them have been counted");
+    drop(clients);
+
+    for _ in 0..3 {
+        assert_eq!(
+            answer(instance.address, log_in("alice", PASSWORD)).await.status,
+            200
+        );
+    }
+    assert_eq!(answer(instance.address, me(&token)).await.status, 200);
+    assert_serving(instance.address).await;
+    instance.assert_memory_is_bounded(before);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_however_it_is_sent() {
+    let address = serve(&Database::migrated().await).await;
+    let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
+    let large = |bytes: usize| body.clone() + &" ".repeat(bytes - body.len());
+    let chunked = |bytes: usize| {
+        let chunk = format!("400\r\n{}\r\n", "x".repeat(0x400));
+        chunk.repeat(bytes / 0x400) + "0\r\n\r\n"
+    };
+    for path in ["/auth/login", "/user/register"] {
+        for bytes in [16 * 1024 + 1, 100_000, 4_000_000] {
+            let headers = format!("content-length: {bytes}\r\n");
+            let reply = answer(address, post(path, &headers, large(bytes))).await;
+            assert_eq!(
+                (reply.status, reply.code()),
+                (413, 41301),
+                "{bytes} bytes: {reply:?}"
+            );
+            let request = post(path, "transfer-encoding: chunked\r\n", chunked(bytes + 0x400));
+            let reply = answer(address, request).await;
+            assert_eq!(
+                (reply.status, reply.code()),
+                (413, 41301),
+                "{bytes} in chunks: {reply:?}"
+            );
+        }
+        // More than is worth reading to its end: whoever goes on sending may not get to read the answer.
+        for request in [
+            post(path, "content-length: 20000000\r\n", large(20_000_000)),
+            post(path, "transfer-encoding: chunked\r\n", chunked(20_000_000)),
+        ] {
+            if let Some(reply) = exchange(address, request, false).await {
+                assert_eq!((reply.status, reply.code()), (413, 41301), "{reply:?}");
+            }
+        }
+        assert_serving(address).await;
+    }
+    // The largest that is looked at.
+    let headers = format!("content-length: {}\r\n", 16 * 1024);
+    let reply = answer(address, post("/user/register", &headers, large(16 * 1024))).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_refused() {
+    let address = serve(&Database::migrated().await).await;
+    for (headers, body) in [
+        ("content-length: 100\r\n", "{\"userid\":"),
+        ("content-length: 100\r\n", ""),
+        ("content-length: 10000000000\r\n", "{}"),
+        ("transfer-encoding: chunked\r\n", "a\r\n{\"use"),
+        ("transfer-encoding: chunked\r\n", "2\r\n{}\r\n"),
+        ("transfer-encoding: chunked\r\n", "zz\r\n{}\r\n"),
+        ("transfer-encoding: chunked\r\n", "ffffffffffffffff\r\n{}"),
+    ] {
+        for path in ["/auth/login", "/user/register", "/auth/logout"] {
+            if let Some(reply) = exchange(address, post(path, headers, body), true).await {
+                assert_eq!(
+                    (reply.status, reply.code()),
+                    (400, 40001),
+                    "{headers}{body}: {reply:?}"
+                );
+            }
+        }
+    }
+    assert_serving(address).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_nested_ten_thousand_deep_is_malformed() {
+    let address = serve(&Database::migrated().await).await;
+    for body in [
+        "[".repeat(10_000),
+        format!("{{\"a\":{}", "[".repeat(10_000)),
+        format!("{{\"a\":{}{}}}", "[".repeat(8_000), "]".repeat(8_000)),
+        format!("{}1{}", "{\"a\":".repeat(2_700), "}".repeat(2_700)),
+    ] {
+        for path in ["/auth/login", "/user/register"] {
+            let reply = answer(
+                address,
+                post(path, &format!("content-length: {}\r\n", body.len()), &body),
+            )
+            .await;
+            assert_eq!((reply.status, reply.code()), (400, 40001), "{reply:?}");
+        }
+    }
+    let deep = "{\"a\":".repeat(10_000);
+    let reply = answer(
+        address,
+        post(
+            "/auth/login",
+            &format!("content-length: {}\r\n", deep.len()),
+            deep,
+        ),
+    )
+    .await;
+    assert_eq!((reply.status, reply.code()), (413, 41301), "{reply:?}");
+    assert_serving(address).await;
+}
+
+#[tokio::test]
+async fn huge_or_contradictory_headers_are_refused() {
+    let address = serve(&Database::migrated().await).await;
+    let reply = answer(address, me(&"a".repeat(60_000))).await;
+    assert_eq!((reply.status, reply.code()), (401, 40103), "{reply:?}");
+    let reply = answer(
+        address,
+        get("/auth/me", &format!("x: {}\r\n", "a".repeat(60_000))),
+    )
+    .await;
+    assert_eq!((reply.status, reply.code()), (401, 40102), "{reply:?}");
+    // What is no request at all, the HTTP library refuses by itself.
+    for request in [
+        get("/health", &format!("x: {}\r\n", "a".repeat(10_000_000))),
+        get("/health", &"x: y\r\n".repeat(10_000)),
+        get(&format!("/{}", "a".repeat(100_000)), ""),
+        post("/auth/login", "content-length: 2\r\ncontent-length: 3\r\n", "{}"),
+        post("/auth/login", "content-length: -1\r\n", "{}"),
+        post("/auth/login", "content-length: 99999999999999999999\r\n", "{}"),
+        get("/health", "x : y\r\n"),
+        get("/health", "x\0: y\r\n"),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        vec![0; 1_000_000],
+        b"\r\n".repeat(500_000),
+    ] {
+        if let Some(reply) = exchange(address, request, true).await {
+            assert!([400, 414, 431].contains(&reply.status), "{reply:?}");
+        }
+        assert_serving(address).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_takes_ten_seconds_is_refused_and_keeps_nobody_waiting() {
+    let database = Database::migrated().await;
+    let address = serve(&database).await;
+    create_users(address, &database, 0).await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        let begun = post("/auth/login", "content-length: 16000\r\n", "{\"userid\":");
+        client.write_all(&begun).await.expect("sent");
+        clients.push(client);
+    }
+    assert_eq!(answer(address, log_in("alice", PASSWORD)).await.status, 200);
+    assert_serving(address).await;
+
+    // From here on, a second passes as soon as there is nothing else to do.
+    tokio::time::pause();
+    let started = tokio::time::Instant::now();
+    let mut waiting = JoinSet::new();
+    for mut client in clients {
+        waiting.spawn(async move {
+            let mut answer = Vec::new();
+            let mut buffer = [0; 1024];
+            loop {
+                tokio::select! {
+                    read = client.read(&mut buffer) => match read {
+                        Ok(length @ 1..) => answer.extend_from_slice(&buffer[..length]),
+                        _ => break String::from_utf8(answer).expect("UTF-8"),
+                    },
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {
+                        let _ = client.write_all(b"x").await;
+                    }
+                }
+            }
+        });
+    }
+    while let Some(answer) = waiting.join_next().await {
+        let answer = answer.expect("an answer");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 ") && answer.contains("40001"),
+            "{answer}"
+        );
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(15), "after {took:?}");
+    tokio::time::resume();
+    assert_serving(address).await;
+}

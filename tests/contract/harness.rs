@@ -1,0 +1,345 @@
+//! What every test starts with: a database of its own and the service on it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use local::postgres::Server;
+use serde_json::{Value, json};
+use shared::app::App;
+use shared::config::{Config, Environment};
+use shared::http::{Endpoint, serve};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use tokio::sync::OnceCell;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+/// A signing key for tests.
+pub const SECRET_KEY: &str = "a key for tests of at least 32 bytes";
+/// A password that the policy accepts.
+pub const PASSWORD: &str = "correct horse battery staple";
+/// Where requests come from unless a test says otherwise (RFC 5737).
+pub const SOURCE: &str = "203.0.113.7:40000";
+
+/// The server of this run: `DATABASE_URL`'s, else a throw-away one that ends with the run.
+static SERVER_URL: LazyLock<String> = LazyLock::new(|| {
+    std::env::var("DATABASE_URL").unwrap_or_else(|_| {
+        let server = Server::throwaway().expect("a throw-away PostgreSQL");
+        let url = server.url().to_owned();
+        // It ends when this process does, however that happens.
+        std::mem::forget(server);
+        url
+    })
+});
+
+/// A database of one test, dropped by nobody: the throw-away server goes as a whole.
+#[derive(Clone)]
+pub struct Database {
+    pub url: String,
+}
+
+impl Database {
+    /// Empty: no schema, no tables.
+    pub async fn empty() -> Self {
+        Self::create("").await
+    }
+
+    /// Migrated. A copy of a template, which is much faster than migrating each.
+    pub async fn migrated() -> Self {
+        static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+        let template = TEMPLATE
+            .get_or_init(|| async {
+                let template = Self::empty().await;
+                shared::database::migrate(&template.options())
+                    .await
+                    .expect("migrations run");
+                template.name().to_owned()
+            })
+            .await;
+        Self::create(&format!("TEMPLATE {template}")).await
+    }
+
+    async fn create(suffix: &str) -> Self {
+        let name = format!("people_test_{}", Uuid::new_v4().simple());
+        let server: PgConnectOptions = SERVER_URL.parse().expect("DATABASE_URL");
+        let mut connection = server.connect().await.expect("the server of the tests answers");
+        connection
+            .execute(format!("CREATE DATABASE {name} {suffix}").as_str())
+            .await
+            .expect("CREATE DATABASE");
+        connection.close().await.expect("close");
+        let (start, query) = SERVER_URL.split_once('?').unwrap_or((&SERVER_URL, ""));
+        let (address, _) = start.rsplit_once('/').expect("a URL with a database");
+        Self {
+            url: format!("{address}/{name}?{query}"),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        self.url
+            .rsplit_once('/')
+            .map_or("", |(_, name)| name.split('?').next().unwrap_or_default())
+    }
+
+    pub fn options(&self) -> PgConnectOptions {
+        self.url.parse().expect("our own URL")
+    }
+
+    /// A connection to look at the tables, or to put something into them.
+    pub async fn connect(&self) -> PgConnection {
+        self.options().connect().await.expect("connect")
+    }
+
+    /// Runs statements.
+    pub async fn execute(&self, sql: &str) {
+        self.connect().await.execute(sql).await.expect(sql);
+    }
+
+    /// The one value that a query returns, as text.
+    pub async fn text(&self, sql: &str) -> Option<String> {
+        sqlx::query_scalar(&format!("SELECT ({sql})::text"))
+            .fetch_one(&mut self.connect().await)
+            .await
+            .expect(sql)
+    }
+
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.text(&format!("SELECT count(*) FROM {sql}"))
+            .await
+            .expect("a count")
+            .parse()
+            .expect("a number")
+    }
+}
+
+/// The service on a database, entered where HTTP requests enter it.
+#[derive(Clone)]
+pub struct Service {
+    pub database: Database,
+    app: Arc<App>,
+    router: axum::Router,
+}
+
+impl Service {
+    /// With default settings on a migrated database.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With `settings` besides the defaults.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::on(Database::migrated().await, settings)
+    }
+
+    /// Another instance on the same database.
+    pub fn on(database: Database, settings: &[(&str, &str)]) -> Self {
+        let mut environment: Environment = settings.iter().copied().collect();
+        environment.set_default("DATABASE_URL", &*database.url);
+        environment.set_default("SECRET_KEY", SECRET_KEY);
+        let mut config = Config::from_environment(&environment).expect("usable settings");
+        config.database.connections = 8;
+        let app = Arc::new(App::new(config));
+        let origins = vec!["http://localhost:5173".parse().expect("an origin")];
+        Self {
+            router: local::server::router(app.clone(), origins),
+            database,
+            app,
+        }
+    }
+
+    /// Sends any request.
+    pub async fn send(&self, mut request: Request<Body>) -> Reply {
+        if request.extensions().get::<ConnectInfo<SocketAddr>>().is_none() {
+            let source: SocketAddr = SOURCE.parse().expect("an address");
+            request.extensions_mut().insert(ConnectInfo(source));
+        }
+        let response = self.router.clone().oneshot(request).await.expect("infallible");
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(body.into()).expect("UTF-8"),
+        }
+    }
+
+    /// Calls one function as the Lambda runtime does, without the gateway around it.
+    pub async fn invoke(&self, endpoint: &Endpoint, request: lambda_http::Request) -> Reply {
+        let (parts, body) = serve(&self.app, endpoint, request).await.into_parts();
+        let lambda_http::Body::Text(text) = body else {
+            panic!("the body is text")
+        };
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        }
+    }
+
+    /// Posts any bytes with one content type.
+    pub async fn post_bytes(&self, path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
+        self.send(request(
+            Method::POST,
+            path,
+            &[("content-type", content_type)],
+            body,
+        ))
+        .await
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Reply {
+        self.send(request(
+            Method::GET,
+            path,
+            &[("authorization", &format!("Bearer {token}"))],
+            "",
+        ))
+        .await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(request(
+            Method::POST,
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        ))
+        .await
+    }
+
+    /// Sends a form to login, as an OAuth2 client does.
+    pub async fn post_form(&self, form: &str) -> Reply {
+        let content_type = ("content-type", "application/x-www-form-urlencoded");
+        self.send(request(
+            Method::POST,
+            "/auth/login",
+            &[content_type],
+            form.to_owned(),
+        ))
+        .await
+    }
+
+    pub async fn register(&self, userid: &str) -> Reply {
+        self.post(
+            "/user/register",
+            &json!({ "userid": userid, "password": PASSWORD }),
+        )
+        .await
+    }
+
+    pub async fn log_in(&self, userid: &str, password: &str) -> Reply {
+        self.post("/auth/login", &json!({ "userid": userid, "password": password }))
+            .await
+    }
+
+    pub async fn log_out(&self, token: &str) -> Reply {
+        let authorization = ("authorization", &*format!("Bearer {token}"));
+        self.send(request(Method::POST, "/auth/logout", &[authorization], ""))
+            .await
+    }
+
+    /// Registers a user and logs in: the token.
+    pub async fn token_of_new_user(&self, userid: &str) -> String {
+        assert_eq!(self.register(userid).await.status, StatusCode::OK);
+        self.log_in(userid, PASSWORD).await.access_token()
+    }
+}
+
+/// A request with any method, headers and body.
+pub fn request(method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(body.into()).expect("a request")
+}
+
+/// SHA-256 in hex, of anything.
+pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
+    ring::digest::digest(&ring::digest::SHA256, bytes.as_ref())
+        .as_ref()
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+/// A whole response.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    pub fn access_token(&self) -> String {
+        let json = self.json();
+        let token = json.pointer("/data/access_token").or(json.get("access_token"));
+        token
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("no token in {}", self.text))
+            .to_owned()
+    }
+
+    /// Asserts status and whole body of an error without data.
+    #[track_caller]
+    pub fn assert_error(&self, status: u16, code: u32, message: &str) {
+        self.assert_envelope(status, &json!({ "code": code, "message": message, "data": null }));
+    }
+
+    /// Asserts a 422 that names exactly these fields, each with its reason.
+    #[track_caller]
+    pub fn assert_refused(&self, fields: &[(&str, &str)]) {
+        let errors: Vec<Value> = fields
+            .iter()
+            .map(|(field, message)| json!({ "field": field, "message": message }))
+            .collect();
+        let message = "At least one field was refused.";
+        self.assert_envelope(
+            422,
+            &json!({ "code": 42201, "message": message, "data": { "errors": errors } }),
+        );
+    }
+
+    /// Asserts status, whole body and the headers that every response has.
+    #[track_caller]
+    pub fn assert_envelope(&self, status: u16, body: &Value) {
+        assert_eq!((self.status.as_u16(), &self.json()), (status, body));
+        self.assert_common_headers();
+    }
+
+    /// The headers of section 1 of the contract, each once.
+    #[track_caller]
+    pub fn assert_common_headers(&self) {
+        let expected = BTreeMap::from([
+            ("content-type", "application/json"),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("strict-transport-security", "max-age=63072000; includeSubDomains"),
+            (
+                "content-security-policy",
+                "default-src 'none'; frame-ancestors 'none'",
+            ),
+        ]);
+        for (name, value) in expected {
+            let values: Vec<_> = self.headers.get_all(name).iter().collect();
+            assert_eq!(values, [value], "{name}");
+        }
+        assert!(
+            self.header("x-request-id").is_some_and(|id| !id.is_empty()),
+            "x-request-id"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! `GET /health`.
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::harness::{Database, Reply, Service, request};
+
+impl Service {
+    async fn health(&self) -> Reply {
+        self.send(request(Method::GET, "/health", &[], "")).await
+    }
+}
+
+#[track_caller]
+fn assert_unavailable(reply: &Reply, database: &str, schema: &str) {
+    let data = json!({ "status": "unavailable", "database": database, "schema": schema });
+    let message = "The service is temporarily unavailable.";
+    reply.assert_envelope(503, &json!({ "code": 50301, "message": message, "data": data }));
+    assert_eq!(reply.header("retry-after"), Some("1"));
+}
+
+#[track_caller]
+fn assert_healthy(reply: &Reply) {
+    let data = json!({ "status": "ok", "database": "up", "schema": "current" });
+    reply.assert_envelope(200, &json!({ "code": 1, "message": "success", "data": data }));
+}
+
+#[tokio::test]
+async fn a_service_that_can_serve_is_ok() {
+    let service = Service::start().await;
+    assert_healthy(&service.health().await);
+}
+
+#[tokio::test]
+async fn health_needs_no_credentials_and_looks_at_none() {
+    let service = Service::start().await;
+    assert_healthy(&service.get("/health", "nonsense").await);
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_connections_is_down() {
+    let nowhere = Database {
+        url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
+    };
+    let service = Service::on(nowhere, &[]);
+    assert_unavailable(&service.health().await, "down", "unknown");
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_is_down() {
+    let mut database = Database::empty().await;
+    database.url = database.url.replace("/people_test_", "/no_such_people_test_");
+    let service = Service::on(database, &[]);
+    assert_unavailable(&service.health().await, "down", "unknown");
+}
+
+#[tokio::test]
+async fn a_database_without_migrations_is_behind() {
+    let service = Service::on(Database::empty().await, &[]);
+    assert_unavailable(&service.health().await, "up", "behind");
+}
+
+#[tokio::test]
+async fn a_database_that_lacks_one_migration_is_behind() {
+    let service = Service::start().await;
+    let latest = "version = (SELECT max(version) FROM _sqlx_migrations)";
+    service
+        .database
+        .execute(&format!(
+            "UPDATE _sqlx_migrations SET success = false WHERE {latest}"
+        ))
+        .await;
+    assert_unavailable(&service.health().await, "up", "behind");
+    service
+        .database
+        .execute(&format!("DELETE FROM _sqlx_migrations WHERE {latest}"))
+        .await;
+    assert_unavailable(&service.health().await, "up", "behind");
+}
+
+#[tokio::test]
+async fn a_service_becomes_ok_when_its_database_is_migrated() {
+    let database = Database::empty().await;
+    let service = Service::on(database.clone(), &[]);
+    assert_unavailable(&service.health().await, "up", "behind");
+    shared::database::migrate(&database.options())
+        .await
+        .expect("migrations run");
+    assert_healthy(&service.health().await);
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer_than_the_code_serves() {
+    let service = Service::start().await;
+    service
+        .database
+        .execute(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (99990101000000, 'of a later release', true, '', 0)",
+        )
+        .await;
+    assert_healthy(&service.health().await);
+    assert_eq!(service.register("alice").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_schema_that_cannot_be_read_is_unknown_in_a_database_that_is_up() {
+    let service = Service::start().await;
+    service
+        .database
+        .execute("ALTER TABLE _sqlx_migrations RENAME COLUMN success TO succeeded")
+        .await;
+    assert_unavailable(&service.health().await, "up", "unknown");
+}
+
+#[tokio::test]
+async fn health_shows_no_versions() {
+    let service = Service::start().await;
+    let reply = service.health().await;
+    let server_version = service
+        .database
+        .text("SELECT current_setting('server_version')")
+        .await
+        .expect("a version");
+    assert!(!reply.text.contains(&server_version), "{}", reply.text);
+    assert!(!reply.text.contains(env!("CARGO_PKG_VERSION")), "{}", reply.text);
+    assert_eq!(reply.header("server"), None);
+}

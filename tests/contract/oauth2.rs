@@ -1,0 +1,255 @@
+//! `POST /auth/login` with a form: an OAuth2 token endpoint (RFC 6749 §4.3, §5.1, §5.2).
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::harness::{PASSWORD, Reply, Service, request};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const ALICE: &str = "username=alice&password=correct+horse+battery+staple";
+
+const MALFORMED: (&str, &str) = ("invalid_request", "The form is malformed or repeats a parameter.");
+const MISSING: (&str, &str) = ("invalid_request", "The username or the password is missing.");
+const NUL: (&str, &str) = (
+    "invalid_request",
+    "The username or the password has a NUL character.",
+);
+const GRANT: (&str, &str) = ("invalid_grant", "The username or the password is wrong.");
+const GRANT_TYPE: (&str, &str) = ("unsupported_grant_type", "The grant_type must be password.");
+
+/// Asserts §5.1's object, which has these three members only.
+#[track_caller]
+fn assert_granted(reply: &Reply) {
+    reply.assert_envelope(
+        200,
+        &json!({ "access_token": reply.access_token(), "token_type": "bearer", "expires_in": 3600 }),
+    );
+    assert_eq!(reply.header("pragma"), Some("no-cache"));
+}
+
+/// Asserts §5.2's object.
+#[track_caller]
+fn assert_denied(reply: &Reply, (error, description): (&str, &str)) {
+    reply.assert_envelope(400, &json!({ "error": error, "error_description": description }));
+    assert_eq!(reply.header("pragma"), Some("no-cache"));
+    assert_eq!(reply.header("www-authenticate"), None);
+}
+
+#[tokio::test]
+async fn a_form_logs_in_with_or_without_a_grant_type() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    for form in [
+        ALICE.to_owned(),
+        format!("grant_type=password&{ALICE}"),
+        format!("{ALICE}&grant_type=password"),
+        // A parameter without a value counts as absent.
+        format!("grant_type=&{ALICE}"),
+        format!("grant_type&{ALICE}"),
+    ] {
+        let reply = service.post_form(&form).await;
+        assert_granted(&reply);
+        let me = service.get("/auth/me", &reply.access_token()).await;
+        assert_eq!(me.json()["data"]["user_info"]["userid"], "alice");
+    }
+}
+
+#[tokio::test]
+async fn what_stock_clients_send_besides_is_ignored() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    // Swagger's Authorize button, and clients that send their own credentials in the header.
+    let form = format!("grant_type=password&{ALICE}&scope=&client_id=&client_secret=");
+    assert_granted(&service.post_form(&form).await);
+    let form = format!("grant_type=password&{ALICE}&scope=a+b&client_id=app&client_secret=x&audience=y");
+    let basic = ("authorization", "Basic YXBwOng=");
+    let reply = service
+        .send(request(
+            Method::POST,
+            "/auth/login",
+            &[("content-type", FORM), basic],
+            form,
+        ))
+        .await;
+    assert_granted(&reply);
+}
+
+#[tokio::test]
+async fn the_content_type_may_have_a_charset_and_any_case() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    for content_type in [
+        "application/x-www-form-urlencoded;charset=UTF-8",
+        "Application/X-WWW-Form-Urlencoded ; charset=utf-8",
+    ] {
+        let reply = service.post_bytes("/auth/login", content_type, ALICE).await;
+        assert_granted(&reply);
+    }
+}
+
+#[tokio::test]
+async fn percent_and_plus_are_decoded_in_names_and_values() {
+    let service = Service::start().await;
+    let body = json!({ "userid": "a+b%é", "password": "100% correct+horse & battery=staple ж" });
+    assert_eq!(service.post("/user/register", &body).await.status, 200);
+    for form in [
+        "username=a%2Bb%25%C3%A9&password=100%25+correct%2bhorse+%26+battery%3Dstaple+%D0%B6",
+        "%75sername=a%2bb%25%c3%a9&pass%77ord=100%25%20correct%2Bhorse%20%26%20battery=staple%20ж",
+        // A percent sign that begins no escape stands for itself.
+        "username=a%2Bb%é&password=100%+correct%2bhorse+%26+battery=staple+ж",
+    ] {
+        assert_granted(&service.post_form(form).await);
+    }
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_an_invalid_grant_whatever_is_wrong() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    service.register("bob").await;
+    service
+        .database
+        .execute("UPDATE people.\"user\" SET password_hash = NULL WHERE userid = 'bob'")
+        .await;
+    for form in [
+        "username=alice&password=wrong",
+        "username=nobody&password=correct+horse+battery+staple",
+        "username=bob&password=correct+horse+battery+staple",
+        "username=a%20b%E2%80%8B&password=x",
+    ] {
+        assert_denied(&service.post_form(form).await, GRANT);
+    }
+}
+
+#[tokio::test]
+async fn the_password_is_not_trimmed() {
+    let service = Service::start().await;
+    let body = json!({ "userid": "alice", "password": "  spaces around  " });
+    assert_eq!(service.post("/user/register", &body).await.status, 200);
+    assert_granted(
+        &service
+            .post_form("username=alice&password=++spaces+around++")
+            .await,
+    );
+    let reply = service.post_form("username=alice&password=spaces+around").await;
+    assert_denied(&reply, GRANT);
+}
+
+#[tokio::test]
+async fn a_missing_username_or_password_is_an_invalid_request() {
+    let service = Service::start().await;
+    for form in [
+        "",
+        "&",
+        "&&=&",
+        "username=alice",
+        "password=x",
+        "grant_type=password",
+        "username=&password=x",
+        "username=alice&password=",
+        "username&password",
+        "userid=alice&password=x",
+        "USERNAME=alice&PASSWORD=x",
+        "{\"userid\":\"alice\",\"password\":\"x\"}",
+    ] {
+        assert_denied(&service.post_form(form).await, MISSING);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_parameter_is_an_invalid_request() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    for more in [
+        "username=alice",
+        "password=x",
+        "password=",
+        "%70assword=x",
+        "grant_type=password&grant_type=password",
+        "scope=a&scope=a",
+    ] {
+        assert_denied(&service.post_form(&format!("{ALICE}&{more}")).await, MALFORMED);
+    }
+    assert_eq!(service.database.count("people.user_session").await, 0);
+}
+
+#[tokio::test]
+async fn a_form_that_is_not_utf_8_is_an_invalid_request() {
+    let service = Service::start().await;
+    for form in [
+        b"username=alice&password=%FF".as_slice(),
+        b"username=alice&password=%C0%AF",
+        b"username=%ED%A0%80&password=x",
+        b"username=alice&password=x&%80=1",
+        b"username=alice&password=\xff",
+        b"\xfe\xff",
+    ] {
+        let reply = service.post_bytes("/auth/login", FORM, form).await;
+        assert_denied(&reply, MALFORMED);
+    }
+}
+
+#[tokio::test]
+async fn a_nul_is_an_invalid_request() {
+    let service = Service::start().await;
+    for form in [
+        b"username=a%00lice&password=x".as_slice(),
+        b"username=alice&password=x%00",
+        b"username=alice&password=\0",
+    ] {
+        let reply = service.post_bytes("/auth/login", FORM, form).await;
+        assert_denied(&reply, NUL);
+    }
+}
+
+#[tokio::test]
+async fn another_grant_type_is_unsupported() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    for grant_type in [
+        "client_credentials",
+        "authorization_code",
+        "refresh_token",
+        "Password",
+        "password+",
+        "%20password",
+        "x",
+    ] {
+        let reply = service
+            .post_form(&format!("grant_type={grant_type}&{ALICE}"))
+            .await;
+        assert_denied(&reply, GRANT_TYPE);
+    }
+    let reply = service.post_form("grant_type=client_credentials").await;
+    assert_denied(&reply, GRANT_TYPE);
+}
+
+#[tokio::test]
+async fn credentials_in_the_query_are_not_read() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let path = format!("/auth/login?{ALICE}&grant_type=password");
+    let reply = service.post_bytes(&path, FORM, "").await;
+    assert_denied(&reply, MISSING);
+}
+
+#[tokio::test]
+async fn a_form_of_16384_bytes_is_read_and_one_of_16385_is_41301() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let form_of = |bytes: usize| format!("{ALICE}&x={}", "x".repeat(bytes - ALICE.len() - 3));
+    assert_granted(&service.post_form(&form_of(16_384)).await);
+    let reply = service.post_form(&form_of(16_385)).await;
+    reply.assert_error(413, 41301, "The body is larger than 16 KiB.");
+}
+
+#[tokio::test]
+async fn a_form_and_json_open_the_same_kind_of_session() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    service.post_form(ALICE).await;
+    service.log_in("alice", PASSWORD).await;
+    let live =
+        "people.user_session WHERE logout_time IS NULL AND expires_at - login_time = interval '1 hour'";
+    assert_eq!(service.database.count(live).await, 2);
+}

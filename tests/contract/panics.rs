@@ -1,0 +1,91 @@
+//! A defect in a handler: 500 in the envelope, one line of the log, and the instance goes on.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use lambda_http::{Body, Request};
+use serde_json::{Value, json};
+use shared::app::App;
+use shared::config::{Config, Environment};
+use shared::http::{Endpoint, serve};
+use shared::telemetry;
+
+use crate::harness::SECRET_KEY;
+
+/// Collects what is logged on this test's thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn take(&self) -> Vec<Value> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+        String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+fn app() -> App {
+    // Nothing here asks the database.
+    let settings = [
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+        ("SECRET_KEY", SECRET_KEY),
+    ];
+    App::new(Config::from_environment(&settings.into_iter().collect::<Environment>()).unwrap())
+}
+
+static PANICS: Endpoint = Endpoint {
+    method: "GET",
+    path: "/panics",
+    headers: &[],
+    handler: |_, request, _| {
+        // Also where the handler is called, not only where its future is polled.
+        let at_once = request.uri().path() == "/at-once";
+        assert!(!at_once, "canary-in-a-panic");
+        Box::pin(async { panic!("canary-in-a-panic") })
+    },
+};
+
+#[tokio::test]
+async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_goes_on() {
+    telemetry::report_panics();
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let _guard = tracing::subscriber::set_default(telemetry::subscriber(move || writer.clone()));
+    let app = app();
+    for path in ["/panics", "/at-once", "/panics"] {
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = path.parse().unwrap();
+        let response = serve(&app, &PANICS, request).await;
+        assert_eq!(response.status(), 500);
+        let Body::Text(body) = response.body() else {
+            panic!("no text")
+        };
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            body,
+            json!({ "code": 50001, "message": "An internal error occurred.", "data": null })
+        );
+        let logged = lines.take();
+        assert_eq!(logged.len(), 1, "{logged:?}");
+        assert_eq!(logged[0]["status"], 500);
+        assert_eq!(logged[0]["code"], 50001);
+        assert_eq!(logged[0]["level"], "ERROR");
+        assert!(logged[0].to_string().contains("panics.rs:"), "{logged:?}");
+        assert!(!logged[0].to_string().contains("canary"), "{logged:?}");
+    }
+    // Other tests want their messages on standard error.
+    let _ = std::panic::take_hook();
+}

@@ -1,0 +1,370 @@
+//! Behind a real `PgBouncer` that hands each transaction another server connection.
+
+use std::env;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::harness::{Database, PASSWORD, Reply, Service};
+
+/// Server connections of the pooler: far fewer than clients.
+const SERVER_CONNECTIONS: usize = 2;
+
+/// Ends the pooler and removes its directory `$1` once our end of its input is closed, however that happens. `$2` the
+/// program, then its arguments.
+const GUARDIAN: &str = r#"trap '' HUP INT TERM
+directory=$1
+shift
+"$@" >"$directory/log" 2>&1 &
+read -r _
+kill -KILL $!
+rm -rf "$directory"
+"#;
+
+/// A pooler in front of the server of the tests, which ends with it.
+struct PgBouncer {
+    guardian: Child,
+    log: PathBuf,
+    /// Of `database`, through the pooler.
+    url: String,
+}
+
+impl PgBouncer {
+    /// `None`, with a line that says so, where the program is missing; in CI it must not be.
+    async fn before(database: &Database) -> Option<Self> {
+        let Some(program) = program() else {
+            assert!(
+                env::var_os("REQUIRE_TEST_TOOLS").is_none(),
+                "pgbouncer is not installed"
+            );
+            println!("did not run: pgbouncer is not installed");
+            return None;
+        };
+        let (_, rest) = database.url.split_once("://").expect("a URL");
+        let (credentials, place) = rest.rsplit_once('@').expect("a URL with a user");
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let (server, _) = place.split_once('/').expect("a URL with a database");
+        let (host, server_port) = server.split_once(':').unwrap_or((server, "5432"));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+
+        let directory = env::temp_dir().join(format!("people-pooler-{}", Uuid::new_v4()));
+        fs::create_dir(&directory).expect("a directory");
+        let settings = directory.join("pgbouncer.ini");
+        // Whoever connects is that one user. No startup parameter is let through that the pooler does not know.
+        write!(
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&settings)
+                .expect("a file"),
+            "[databases]\n\
+             * = host={host} port={server_port} user={user} password={password}\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\n\
+             listen_port = {port}\n\
+             unix_socket_dir =\n\
+             auth_type = any\n\
+             pool_mode = transaction\n\
+             default_pool_size = {SERVER_CONNECTIONS}\n\
+             max_client_conn = 200\n"
+        )
+        .expect("it is written");
+        let mut guardian = Command::new("/bin/sh");
+        guardian.args(["-c", GUARDIAN, "guardian"]).arg(&directory);
+        guardian.arg(program).arg(settings);
+        if is_root() {
+            // It refuses to run as root.
+            guardian.args(["-u", "nobody"]);
+        }
+        std::os::unix::process::CommandExt::process_group(&mut guardian, 0);
+        guardian
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let pooler = Self {
+            guardian: guardian.spawn().expect("/bin/sh"),
+            log: directory.join("log"),
+            url: format!(
+                "postgres://people@127.0.0.1:{port}/{}?sslmode=disable",
+                database.name()
+            ),
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = pooler.options().connect().await {
+            assert!(Instant::now() < deadline, "{error}: {}", pooler.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Some(pooler)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        let options: PgConnectOptions = self.url.parse().expect("our own URL");
+        // Among what the pooler does not know.
+        options.extra_float_digits(None)
+    }
+
+    /// An instance of the service behind the pooler.
+    fn instance(&self, database: &Database) -> Service {
+        let settings = [
+            ("DATABASE_URL", self.url.as_str()),
+            ("DATABASE_POOLER", "transaction"),
+            // Here the database is to be busy, not the processor.
+            ("ARGON2_MEMORY_KIB", "64"),
+            ("FAILURES_PER_ADDRESS", "0"),
+            ("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "0"),
+        ];
+        Service::on(database.clone(), &settings)
+    }
+
+    /// Asserts that the pooler's server connections are as it got them: no open transaction, no prepared statement, no
+    /// setting. A server connection that was lost may be gone, or another.
+    async fn assert_clean(&self, database: &Database) {
+        // Held at the same time, so that each is on another server connection.
+        let mut clients = Vec::new();
+        for _ in 0..SERVER_CONNECTIONS {
+            let mut client = self.options().connect().await.expect("the pooler answers");
+            client.execute("BEGIN").await.expect("BEGIN");
+            clients.push(client);
+        }
+        let mut servers = Vec::new();
+        for client in &mut clients {
+            servers.push(server_state(client).await);
+        }
+        let ours = servers
+            .iter()
+            .map(|(pid, _)| pid.to_string())
+            .collect::<Vec<_>>()
+            .join(", ");
+        servers.dedup_by_key(|(pid, _)| *pid);
+        assert_eq!(servers.len(), SERVER_CONNECTIONS);
+        for (_, state) in servers {
+            assert_eq!(
+                state,
+                "0 prepared statements, statement_timeout 0, advisory locks 0"
+            );
+        }
+        let open = format!(
+            "pg_stat_activity WHERE datname = '{}' AND xact_start IS NOT NULL AND pid NOT IN (pg_backend_pid(), {ours})",
+            database.name()
+        );
+        assert_eq!(database.count(&open).await, 0);
+        for mut client in clients {
+            client.execute("ROLLBACK").await.expect("ROLLBACK");
+            client.close().await.expect("closed");
+        }
+    }
+}
+
+/// The process that serves a client of the pooler, and what it has kept of others.
+async fn server_state(client: &mut PgConnection) -> (i32, String) {
+    // As one message, that is without a prepared statement of its own.
+    let row = sqlx::raw_sql(
+        "SELECT pg_backend_pid() AS pid,
+                (SELECT count(*) FROM pg_prepared_statements) || ' prepared statements, statement_timeout '
+                || current_setting('statement_timeout') || ', advisory locks '
+                || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS state",
+    )
+    .fetch_one(client)
+    .await
+    .expect("a row");
+    (row.get("pid"), row.get("state"))
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        drop(self.guardian.stdin.take());
+        let _ = self.guardian.wait();
+    }
+}
+
+fn program() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        // Debian's place, which is on the PATH of root only.
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|directory| directory.join("pgbouncer"))
+        .find(|program| program.is_file())
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().expect("id runs");
+    id.stdout.trim_ascii() == b"0"
+}
+
+/// The userid that a successful answer tells of.
+#[track_caller]
+fn userid(reply: &Reply) -> String {
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    let json = reply.json();
+    json["data"]["user_info"]["userid"]
+        .as_str()
+        .expect("a userid")
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn parallel_requests_of_many_users_never_get_another_users_data() {
+    const USERS: usize = 24;
+    let database = Database::migrated().await;
+    let Some(pooler) = PgBouncer::before(&database).await else {
+        return;
+    };
+    let instances: Vec<Service> = (0..4).map(|_| pooler.instance(&database)).collect();
+    let instance = |n: usize| instances[n % instances.len()].clone();
+
+    let registered: Vec<_> = (0..USERS)
+        .map(|user| {
+            let service = instance(user);
+            tokio::spawn(async move { service.token_of_new_user(&format!("user-{user}")).await })
+        })
+        .collect();
+    let mut tokens = Vec::new();
+    for token in registered {
+        tokens.push(token.await.expect("no panic"));
+    }
+
+    // Different statements, with different numbers and types of parameters, in every order.
+    let requests: Vec<_> = (0..240)
+        .map(|n| {
+            let user = n % USERS;
+            let service = instance(n / 5);
+            let token = tokens[user].clone();
+            tokio::spawn(async move {
+                let name = format!("user-{user}");
+                match n % 5 {
+                    0 | 1 => assert_eq!(userid(&service.get("/auth/me", &token).await), name),
+                    2 => {
+                        let reply = service.log_in(&name, PASSWORD).await;
+                        assert_eq!(userid(&reply), name);
+                        let token = reply.access_token();
+                        assert_eq!(userid(&service.get("/auth/me", &token).await), name);
+                        assert_eq!(service.log_out(&token).await.status, StatusCode::OK);
+                        let reply = service.get("/auth/me", &token).await;
+                        assert_eq!(reply.json()["code"], 40103);
+                    }
+                    3 => {
+                        let another = format!("another-{n}");
+                        assert_eq!(userid(&service.register(&another).await), another);
+                    }
+                    _ => {
+                        let reply = service.get("/health", "").await;
+                        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+                        let reply = service.register(&name).await;
+                        reply.assert_error(409, 40901, "The userid is taken.");
+                    }
+                }
+            })
+        })
+        .collect();
+    for request in requests {
+        request.await.expect("as it should be");
+    }
+    assert_eq!(database.count(r#"people."user""#).await, 24 + 48);
+    assert_eq!(database.count("people.user_session").await, 24 + 48);
+    pooler.assert_clean(&database).await;
+}
+
+#[tokio::test]
+async fn a_statement_that_fails_leaves_nothing_behind() {
+    let database = Database::migrated().await;
+    let Some(pooler) = PgBouncer::before(&database).await else {
+        return;
+    };
+    let service = pooler.instance(&database);
+    let token = service.token_of_new_user("alice").await;
+    database
+        .execute(r#"ALTER TABLE people."user" ADD CONSTRAINT no_bob CHECK (userid <> 'bob')"#)
+        .await;
+    // More often than there are server connections.
+    for _ in 0..=SERVER_CONNECTIONS {
+        let reply = service.register("bob").await;
+        reply.assert_error(500, 50001, "An internal error occurred.");
+        let reply = service.register("ALICE").await;
+        reply.assert_error(409, 40901, "The userid is taken.");
+        assert_eq!(userid(&service.get("/auth/me", &token).await), "alice");
+    }
+    pooler.assert_clean(&database).await;
+    database
+        .execute(r#"ALTER TABLE people."user" DROP CONSTRAINT no_bob"#)
+        .await;
+    assert_eq!(userid(&service.register("bob").await), "bob");
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
+    let database = Database::migrated().await;
+    let Some(pooler) = PgBouncer::before(&database).await else {
+        return;
+    };
+    let service = pooler.instance(&database);
+    let token = service.token_of_new_user("alice").await;
+    let mut locker = database.connect().await;
+    locker
+        .execute("BEGIN; LOCK TABLE people.user_session IN ACCESS EXCLUSIVE MODE")
+        .await
+        .expect("locked");
+    let started = Instant::now();
+    let reply = service.get("/auth/me", &token).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+    reply.assert_error(503, 50301, "The service is temporarily unavailable.");
+    locker.execute("ROLLBACK").await.expect("unlocked");
+    assert_eq!(userid(&service.get("/auth/me", &token).await), "alice");
+    pooler.assert_clean(&database).await;
+}
+
+#[tokio::test]
+async fn a_lost_server_connection_is_replaced_within_the_request() {
+    let database = Database::migrated().await;
+    let Some(pooler) = PgBouncer::before(&database).await else {
+        return;
+    };
+    let service = pooler.instance(&database);
+    let token = service.token_of_new_user("alice").await;
+    for _ in 0..3 {
+        let terminated = database
+            .text(&format!(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = '{}' AND pid <> pg_backend_pid()",
+                database.name()
+            ))
+            .await;
+        assert_ne!(terminated.as_deref(), Some("0"));
+        assert_eq!(userid(&service.get("/auth/me", &token).await), "alice");
+        assert_eq!(userid(&service.log_in("alice", PASSWORD).await), "alice");
+    }
+    pooler.assert_clean(&database).await;
+}
+
+#[tokio::test]
+async fn without_the_setting_the_pooler_is_unavailable_rather_than_mixing_up_users() {
+    let database = Database::migrated().await;
+    let Some(pooler) = PgBouncer::before(&database).await else {
+        return;
+    };
+    let service = Service::on(database, &[("DATABASE_URL", &pooler.url)]);
+    let reply = service.register("alice").await;
+    reply.assert_error(503, 50301, "The service is temporarily unavailable.");
+    let health = json!({ "status": "unavailable", "database": "down", "schema": "unknown" });
+    assert_eq!(service.get("/health", "").await.json()["data"], health);
+}

@@ -1,0 +1,173 @@
+//! A TCP proxy between the service and its database, to break what is between them and to count round trips.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::harness::Database;
+
+/// What becomes of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// They pass.
+    Up,
+    /// Connections are closed as soon as they are there; those that were up are cut.
+    Refusing,
+    /// Nothing arrives any more, in either direction, and nobody is told: a frozen instance's connection.
+    Silent,
+    /// The n-th round trip from now on arrives at the server, and its answer is lost with the connection.
+    LosingAnswer(usize),
+    /// The n-th round trip from now on is lost with the connection before it arrives.
+    LosingRequest(usize),
+}
+
+pub struct Proxy {
+    link: watch::Sender<(Link, u64)>,
+    round_trips: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    port: u16,
+}
+
+impl Proxy {
+    /// In front of the server of `database`.
+    pub async fn to(database: &Database, link: Link) -> Self {
+        let options = database.options();
+        let upstream = (options.get_host().to_owned(), options.get_port());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let proxy = Self {
+            link: watch::Sender::new((link, 0)),
+            round_trips: Arc::default(),
+            connections: Arc::default(),
+            port,
+        };
+        let (links, round_trips) = (proxy.link.clone(), proxy.round_trips.clone());
+        let connections = proxy.connections.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if links.borrow().0 == Link::Refusing {
+                    continue;
+                }
+                connections.fetch_add(1, Ordering::SeqCst);
+                let server = TcpStream::connect(&upstream)
+                    .await
+                    .expect("the server of the tests");
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                let answered = Arc::new(AtomicUsize::new(1));
+                let generation = links.borrow().1;
+                let round_trips = round_trips.clone();
+                let requests = Direction {
+                    answered: answered.clone(),
+                    round_trips: round_trips.clone(),
+                    of_client: true,
+                };
+                let answers = Direction {
+                    answered,
+                    round_trips,
+                    of_client: false,
+                };
+                let (a, b) = (links.subscribe(), links.subscribe());
+                tokio::spawn(async move {
+                    // Whichever ends first takes the other with it.
+                    tokio::select! {
+                        () = requests.pump(from_client, to_server, a, generation) => {}
+                        () = answers.pump(from_server, to_client, b, generation) => {}
+                    }
+                });
+            }
+        });
+        proxy
+    }
+
+    /// The database as seen through the proxy.
+    pub fn of(&self, database: &Database) -> Database {
+        let port = database.options().get_port();
+        Database {
+            url: database
+                .url
+                .replacen(&format!(":{port}/"), &format!(":{}/", self.port), 1),
+        }
+    }
+
+    /// Changes the link of every connection, those that are there and those to come.
+    pub fn set(&self, link: Link) {
+        self.round_trips.store(0, Ordering::SeqCst);
+        self.link.send_modify(|state| state.0 = link);
+    }
+
+    /// From now on nothing passes on the connections that are there; new ones are fine.
+    pub fn freeze_connections(&self) {
+        self.link.send_modify(|state| state.1 += 1);
+    }
+
+    /// Cuts the connections that are there; new ones are fine.
+    pub async fn cut_connections(&self) {
+        self.set(Link::Refusing);
+        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        self.set(Link::Up);
+    }
+
+    /// Round trips since the last call.
+    pub fn round_trips(&self) -> usize {
+        self.round_trips.swap(0, Ordering::SeqCst)
+    }
+
+    /// Connections made since the last call.
+    pub fn connections(&self) -> usize {
+        self.connections.swap(0, Ordering::SeqCst)
+    }
+}
+
+/// One direction of one connection. A round trip begins when the client speaks after the server has.
+struct Direction {
+    answered: Arc<AtomicUsize>,
+    round_trips: Arc<AtomicUsize>,
+    of_client: bool,
+}
+
+impl Direction {
+    async fn pump(
+        self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        mut link: watch::Receiver<(Link, u64)>,
+        generation: u64,
+    ) {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = tokio::select! {
+                read = from.read(&mut buffer) => read,
+                changed = link.changed() => {
+                    let (state, now) = *link.borrow_and_update();
+                    if changed.is_err() || (state == Link::Refusing && now == generation) {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Ok(length @ 1..) = read else { return };
+            let (state, now) = *link.borrow();
+            let silent = state == Link::Silent || now != generation;
+            if !self.of_client {
+                self.answered.store(1, Ordering::SeqCst);
+            } else if self.answered.swap(0, Ordering::SeqCst) == 1 {
+                self.round_trips.fetch_add(1, Ordering::SeqCst);
+            }
+            let round_trip = self.round_trips.load(Ordering::SeqCst);
+            match state {
+                Link::LosingAnswer(lost) if !self.of_client && round_trip >= lost => return,
+                Link::LosingRequest(lost) if self.of_client && round_trip >= lost => return,
+                _ => {}
+            }
+            if !silent && to.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+}

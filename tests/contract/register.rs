@@ -1,0 +1,678 @@
+//! `POST /user/register`.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{PASSWORD, Reply, Service};
+
+const MANY: &str = "must have 1 to 64 characters";
+const INVISIBLE: &str = "must not have white space, control or invisible characters";
+const CONTROL: &str = "must not have control characters";
+const AT_MOST_64: &str = "must have at most 64 characters";
+const AT_MOST_32: &str = "must have at most 32 characters";
+const PHONE: &str = "must have only digits and + ( ) - . and spaces";
+const EMAIL: &str = "must be an e-mail address of at most 254 characters";
+
+impl Service {
+    async fn register_with(&self, field: &str, value: impl Into<Value>) -> Reply {
+        let mut body = json!({ "userid": "alice", "password": PASSWORD });
+        body[field] = value.into();
+        self.post("/user/register", &body).await
+    }
+
+    async fn users(&self) -> i64 {
+        self.database.count("people.\"user\"").await
+    }
+}
+
+/// Asserts the whole answer to a registration: `expected` is `user_info` without what the database makes.
+#[track_caller]
+fn assert_registered(reply: &Reply, expected: &Value) {
+    let mut body = reply.json();
+    let info = body["data"]["user_info"].as_object_mut().expect("user_info");
+    let user_id = info.remove("user_id").expect("user_id");
+    let user_id: Uuid = user_id.as_str().expect("text").parse().expect("a UUID");
+    assert_eq!(user_id.get_version_num(), 4);
+    let reg_time = info.remove("reg_time").expect("reg_time");
+    let reg_time = reg_time.as_str().expect("text");
+    assert!(reg_time.ends_with('Z'), "{reg_time}");
+    DateTime::parse_from_rfc3339(reg_time).expect("RFC 3339");
+    let data = json!({ "user_info": expected });
+    assert_eq!(body, json!({ "code": 1, "message": "success", "data": data }));
+    assert_eq!(reply.status, 200);
+    reply.assert_common_headers();
+}
+
+fn info_of(userid: &str, user_name: &str) -> Value {
+    json!({
+        "userid": userid,
+        "user_name": user_name,
+        "country": null,
+        "job": null,
+        "phone": null,
+        "email": null,
+        "init_cn_level": null,
+    })
+}
+
+#[tokio::test]
+async fn userid_and_password_are_enough() {
+    let service = Service::start().await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({ "userid": "alice", "password": PASSWORD }),
+        )
+        .await;
+    assert_registered(&reply, &info_of("alice", "alice"));
+}
+
+#[tokio::test]
+async fn every_optional_member_comes_back_as_sent() {
+    let service = Service::start().await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({
+                "userid": "Ａlice",
+                "password": PASSWORD,
+                "user_name": "Алиса 爱丽丝",
+                "country": "中国",
+                "job": "Engineer (Rust) 🦀",
+                "phone": "+49 (30) 123-45.67",
+                "email": "Alice@Example.COM",
+                "init_cn_level": "HSK 3",
+            }),
+        )
+        .await;
+    assert_registered(
+        &reply,
+        &json!({
+            "userid": "alice",
+            "user_name": "Алиса 爱丽丝",
+            "country": "中国",
+            "job": "Engineer (Rust) 🦀",
+            "phone": "+49 (30) 123-45.67",
+            "email": "Alice@Example.COM",
+            "init_cn_level": "HSK 3",
+        }),
+    );
+    let stored = service
+        .database
+        .text(
+            "SELECT concat_ws('|', userid, user_name, country, job, phone, email, init_cn_level) FROM people.\"user\"",
+        )
+        .await;
+    assert_eq!(
+        stored.as_deref(),
+        Some("alice|Алиса 爱丽丝|中国|Engineer (Rust) 🦀|+49 (30) 123-45.67|Alice@Example.COM|HSK 3")
+    );
+}
+
+#[tokio::test]
+async fn user_id_and_reg_time_are_those_of_the_row() {
+    let service = Service::start().await;
+    let info = service.register("alice").await.json()["data"]["user_info"].take();
+    let user_id = service.database.text("SELECT user_id FROM people.\"user\"").await;
+    assert_eq!(info["user_id"].as_str(), user_id.as_deref());
+    let sql = "SELECT to_char(reg_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM people.\"user\"";
+    let stored: DateTime<Utc> = service
+        .database
+        .text(sql)
+        .await
+        .expect("a time")
+        .parse()
+        .expect("RFC 3339");
+    let told: DateTime<Utc> = info["reg_time"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("RFC 3339");
+    assert_eq!(told, stored);
+    let recent = service
+        .database
+        .text("SELECT reg_time BETWEEN now() - interval '1 hour' AND now() FROM people.\"user\"")
+        .await;
+    assert_eq!(recent.as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn a_registration_writes_the_user_and_no_session() {
+    let service = Service::start().await;
+    assert_eq!(service.register("alice").await.status, 200);
+    assert_eq!(service.users().await, 1);
+    assert_eq!(service.database.count("people.user_session").await, 0);
+}
+
+#[tokio::test]
+async fn neither_password_nor_hash_is_in_the_answer() {
+    let service = Service::start().await;
+    let reply = service.register("alice").await;
+    assert!(!reply.text.contains(PASSWORD), "{}", reply.text);
+    assert!(!reply.text.contains("argon2"), "{}", reply.text);
+    assert!(!reply.text.contains("hash"), "{}", reply.text);
+    let hash = service
+        .database
+        .text("SELECT password_hash FROM people.\"user\"")
+        .await
+        .expect("a hash");
+    assert!(!hash.contains(PASSWORD), "{hash}");
+}
+
+#[tokio::test]
+async fn optional_members_may_be_null() {
+    let service = Service::start().await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({
+                "userid": "alice",
+                "password": PASSWORD,
+                "user_name": null,
+                "country": null,
+                "job": null,
+                "phone": null,
+                "email": null,
+                "init_cn_level": null,
+            }),
+        )
+        .await;
+    assert_registered(&reply, &info_of("alice", "alice"));
+}
+
+#[tokio::test]
+async fn members_that_are_not_declared_are_ignored() {
+    let service = Service::start().await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({
+                "userid": "alice",
+                "password": PASSWORD,
+                "user_id": "00000000-0000-4000-8000-000000000000",
+                "reg_time": "2000-01-01T00:00:00Z",
+                "password_hash": "$2b$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG",
+                "is_admin": true,
+                "USERID": "mallory",
+                "__proto__": { "userid": "mallory" },
+            }),
+        )
+        .await;
+    assert_registered(&reply, &info_of("alice", "alice"));
+    let untouched = service
+        .database
+        .text(
+            "SELECT user_id <> '00000000-0000-4000-8000-000000000000' AND reg_time > '2001-01-01'
+                AND password_hash LIKE '$argon2id$%' FROM people.\"user\"",
+        )
+        .await;
+    assert_eq!(untouched.as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn spellings_of_a_userid_are_one_account() {
+    let service = Service::start().await;
+    assert_eq!(service.register("Alice").await.status, 200);
+    for userid in [
+        "alice",
+        "ALICE",
+        "aLiCe",
+        "Ａlice",
+        "ａｌｉｃｅ",
+        "ⓐlice",
+        "𝐀𝐥𝐢𝐜𝐞",
+        "ᴬLICE",
+    ] {
+        let reply = service.register(userid).await;
+        reply.assert_error(409, 40901, "The userid is taken.");
+    }
+    assert_eq!(service.users().await, 1);
+}
+
+#[tokio::test]
+async fn userids_that_only_look_alike_are_different_accounts() {
+    let service = Service::start().await;
+    // Latin; Cyrillic а; with an accent; dotless i.
+    for userid in ["alice", "аlice", "alicé", "alıce", "a1ice"] {
+        assert_eq!(service.register(userid).await.status, 200, "{userid}");
+    }
+    assert_eq!(service.users().await, 5);
+}
+
+#[tokio::test]
+async fn a_taken_userid_leaves_the_account_as_it_was() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let row = "SELECT u FROM people.\"user\" u";
+    let before = service.database.text(row).await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({ "userid": "ALICE", "password": "another password entirely", "user_name": "Mallory" }),
+        )
+        .await;
+    reply.assert_error(409, 40901, "The userid is taken.");
+    assert_eq!(service.database.text(row).await, before);
+    assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_userid_is_stored_in_its_canonical_form() {
+    let service = Service::start().await;
+    for (typed, canonical) in [
+        ("ALICE", "alice"),
+        ("Ａlice", "alice"),
+        ("ÉMILE", "émile"),
+        ("E\u{301}mile", "émile"),
+        ("ﬁona", "fiona"),
+        // Composed only after it is lower-cased.
+        ("J\u{30c}an", "\u{1f0}an"),
+        ("Straße", "straße"),
+        ("STRASSE", "strasse"),
+        ("İstanbul", "i\u{307}stanbul"),
+        ("李小龍", "李小龍"),
+        ("①②", "12"),
+        ("ｶﾞ", "ガ"),
+        ("o'brien;--", "o'brien;--"),
+        ("<script>", "<script>"),
+        ("%00", "%00"),
+        ("a@b.example", "a@b.example"),
+        ("🦀", "🦀"),
+    ] {
+        assert_registered(&service.register(typed).await, &info_of(canonical, typed));
+        service.database.execute("DELETE FROM people.\"user\"").await;
+    }
+}
+
+#[tokio::test]
+async fn a_userid_has_1_to_64_code_points_in_its_canonical_form() {
+    let service = Service::start().await;
+    let accepted = [
+        "a".to_owned(),
+        "b".repeat(64),
+        "é".repeat(64),
+        // Twice as many code points before they are composed.
+        "o\u{308}".repeat(64),
+        "龍".repeat(64),
+    ];
+    for userid in &accepted {
+        let reply = service
+            .post(
+                "/user/register",
+                &json!({ "userid": userid, "password": PASSWORD, "user_name": "x" }),
+            )
+            .await;
+        assert_eq!(reply.status, 200, "{userid}");
+    }
+    let refused = [
+        String::new(),
+        "a".repeat(65),
+        "é".repeat(65),
+        // Each becomes two, or eighteen.
+        "ﬁ".repeat(33),
+        "İ".repeat(33),
+        "a".repeat(1_000),
+    ];
+    for userid in &refused {
+        service.register(userid).await.assert_refused(&[("userid", MANY)]);
+    }
+    assert_eq!(service.users().await, 5);
+}
+
+#[tokio::test]
+async fn a_userid_has_no_white_space_control_format_unassigned_or_private_use_characters() {
+    let service = Service::start().await;
+    for c in [
+        // White space.
+        ' ',
+        '\t',
+        '\n',
+        '\r',
+        '\u{b}',
+        '\u{c}',
+        '\u{85}',
+        '\u{a0}',
+        '\u{1680}',
+        '\u{2003}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202f}',
+        '\u{205f}',
+        '\u{3000}',
+        // Becomes a space and an accent.
+        '\u{b4}',
+        '\u{a8}',
+        // Control.
+        '\0',
+        '\u{1}',
+        '\u{1b}',
+        '\u{7f}',
+        '\u{80}',
+        '\u{9f}',
+        // Format: soft hyphen, zero width, bidi marks, embeddings and isolates, BOM, tag.
+        '\u{ad}',
+        '\u{61c}',
+        '\u{180e}',
+        '\u{200b}',
+        '\u{200c}',
+        '\u{200d}',
+        '\u{200e}',
+        '\u{200f}',
+        '\u{202a}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2066}',
+        '\u{2069}',
+        '\u{feff}',
+        '\u{fff9}',
+        '\u{e0041}',
+        // Unassigned, noncharacters among them.
+        '\u{378}',
+        '\u{fdd0}',
+        '\u{fffe}',
+        '\u{ffff}',
+        '\u{10ffff}',
+        '\u{e1000}',
+        // Private use.
+        '\u{e000}',
+        '\u{f8ff}',
+        '\u{f0000}',
+        '\u{10fffd}',
+    ] {
+        for userid in [format!("{c}alice"), format!("al{c}ice"), format!("alice{c}")] {
+            let reply = service.register(&userid).await;
+            assert_eq!(reply.status, 422, "{}", c.escape_unicode());
+            reply.assert_refused(&[("userid", INVISIBLE)]);
+        }
+    }
+    assert_eq!(service.users().await, 0);
+}
+
+#[tokio::test]
+async fn the_display_name_is_the_userid_as_typed_unless_given() {
+    let service = Service::start().await;
+    assert_registered(&service.register("Ａlice").await, &info_of("alice", "Ａlice"));
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({ "userid": "BOB", "password": PASSWORD, "user_name": "Robert" }),
+        )
+        .await;
+    assert_registered(&reply, &info_of("bob", "Robert"));
+}
+
+#[tokio::test]
+async fn a_userid_that_is_too_long_as_typed_is_the_display_name_in_its_canonical_form() {
+    let service = Service::start().await;
+    let reply = service.register(&"o\u{308}".repeat(64)).await;
+    assert_registered(&reply, &info_of(&"ö".repeat(64), &"ö".repeat(64)));
+}
+
+#[tokio::test]
+async fn a_display_name_has_1_to_64_code_points() {
+    let service = Service::start().await;
+    for (userid, name) in [("a", "x".to_owned()), ("b", "🦀".repeat(64))] {
+        let reply = service
+            .post(
+                "/user/register",
+                &json!({ "userid": userid, "password": PASSWORD, "user_name": name }),
+            )
+            .await;
+        assert_registered(&reply, &info_of(userid, &name));
+    }
+    for name in ["", " ", "\u{3000}"] {
+        let reply = service.register_with("user_name", name).await;
+        reply.assert_refused(&[("user_name", MANY)]);
+    }
+    let reply = service.register_with("user_name", "🦀".repeat(65)).await;
+    reply.assert_refused(&[("user_name", AT_MOST_64)]);
+}
+
+#[tokio::test]
+async fn no_text_has_control_characters() {
+    let service = Service::start().await;
+    for field in ["user_name", "country", "job", "init_cn_level", "phone"] {
+        for text in [
+            "1\u{0}2",
+            "1\n2",
+            "1\r2",
+            "1\u{1b}[2m",
+            "1\u{7f}2",
+            "1\u{85}2",
+            "1\u{9f}2",
+        ] {
+            let reply = service.register_with(field, text).await;
+            reply.assert_refused(&[(field, CONTROL)]);
+        }
+    }
+    let reply = service.register_with("email", "a\n@example.com").await;
+    reply.assert_refused(&[("email", EMAIL)]);
+    assert_eq!(service.users().await, 0);
+}
+
+#[tokio::test]
+async fn country_and_job_have_at_most_64_code_points_and_the_level_32() {
+    for (field, most, message) in [
+        ("country", 64, AT_MOST_64),
+        ("job", 64, AT_MOST_64),
+        ("init_cn_level", 32, AT_MOST_32),
+    ] {
+        let service = Service::start().await;
+        let reply = service.register_with(field, "é".repeat(most + 1)).await;
+        reply.assert_refused(&[(field, message)]);
+        let text = "é".repeat(most);
+        let mut expected = info_of("alice", "alice");
+        expected[field] = json!(text);
+        assert_registered(&service.register_with(field, text).await, &expected);
+    }
+}
+
+#[tokio::test]
+async fn white_space_around_a_text_is_not_stored() {
+    let service = Service::start().await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({
+                "userid": "alice",
+                "password": PASSWORD,
+                "user_name": " \u{3000}Alice  Liddell\t",
+                "country": "\nUK\r\n",
+                "job": "  ",
+                "phone": " 123 ",
+                "email": " alice@example.com\u{a0}",
+                "init_cn_level": "\u{2003}HSK 1\u{2003}",
+            }),
+        )
+        .await;
+    assert_registered(
+        &reply,
+        &json!({
+            "userid": "alice",
+            "user_name": "Alice  Liddell",
+            "country": "UK",
+            "job": "",
+            "phone": "123",
+            "email": "alice@example.com",
+            "init_cn_level": "HSK 1",
+        }),
+    );
+}
+
+#[tokio::test]
+async fn a_phone_number_has_at_most_32_digits_and_signs() {
+    let service = Service::start().await;
+    for phone in [
+        "12x",
+        "1/2",
+        "+49_30",
+        "١٢٣",
+        "１２３",
+        "tel:123",
+        "1,2",
+        "1\u{2011}2",
+        "#1",
+        "*1",
+    ] {
+        let reply = service.register_with("phone", phone).await;
+        reply.assert_refused(&[("phone", PHONE)]);
+    }
+    let reply = service.register_with("phone", "1".repeat(33)).await;
+    reply.assert_refused(&[("phone", AT_MOST_32)]);
+    let phone = "+0123456789 ()-. 0123456789 ()-.";
+    assert_eq!(phone.len(), 32);
+    let mut expected = info_of("alice", "alice");
+    expected["phone"] = json!(phone);
+    assert_registered(&service.register_with("phone", phone).await, &expected);
+}
+
+#[tokio::test]
+async fn an_email_has_the_shape_of_an_address() {
+    let service = Service::start().await;
+    for email in [
+        "",
+        "a",
+        "@",
+        "a@",
+        "@b.example",
+        "a@b",
+        "a@@b.example",
+        "a@b@c.example",
+        "a@.example",
+        "a@b.",
+        "a@b..example",
+        "a b@c.example",
+        "a@b c.example",
+        "a\u{a0}b@c.example",
+    ] {
+        let reply = service.register_with("email", email).await;
+        assert_eq!(reply.status, 422, "{email}");
+        reply.assert_refused(&[("email", EMAIL)]);
+    }
+    for (userid, email) in [
+        ("a", "a@b.example"),
+        ("b", "first.last+tag@sub.domain.example"),
+        ("c", "o'brien@example.com"),
+        ("d", "用户@例子.广告"),
+        ("e", "x@1.2"),
+    ] {
+        let reply = service
+            .post(
+                "/user/register",
+                &json!({ "userid": userid, "password": PASSWORD, "email": email }),
+            )
+            .await;
+        let mut expected = info_of(userid, userid);
+        expected["email"] = json!(email);
+        assert_registered(&reply, &expected);
+    }
+}
+
+#[tokio::test]
+async fn an_email_has_at_most_254_characters() {
+    let service = Service::start().await;
+    let email = |length: usize| format!("{}@example.com", "a".repeat(length - "@example.com".len()));
+    let reply = service.register_with("email", email(255)).await;
+    reply.assert_refused(&[("email", EMAIL)]);
+    let mut expected = info_of("alice", "alice");
+    expected["email"] = json!(email(254));
+    assert_registered(&service.register_with("email", email(254)).await, &expected);
+}
+
+#[tokio::test]
+async fn a_member_of_another_type_is_refused() {
+    let service = Service::start().await;
+    for field in [
+        "userid",
+        "user_name",
+        "country",
+        "job",
+        "phone",
+        "email",
+        "init_cn_level",
+        "password",
+    ] {
+        for value in [
+            json!(1),
+            json!(-1),
+            json!(1.5),
+            json!(true),
+            json!(false),
+            json!([]),
+            json!(["alice"]),
+            json!({}),
+            json!({ "$ne": null }),
+        ] {
+            let reply = service.register_with(field, value).await;
+            reply.assert_refused(&[(field, "must be a string")]);
+        }
+    }
+    for field in ["userid", "password"] {
+        let reply = service.register_with(field, Value::Null).await;
+        reply.assert_refused(&[(field, "is required")]);
+    }
+    assert_eq!(service.users().await, 0);
+}
+
+#[tokio::test]
+async fn every_refused_field_is_named_at_once_and_no_value_is_told() {
+    let service = Service::start().await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({
+                "userid": "canary one",
+                "user_name": "canary\u{1}two",
+                "country": ["canary three"],
+                "job": "canary".repeat(20),
+                "phone": "canary five",
+                "email": "canary six",
+                "init_cn_level": { "canary": "seven" },
+                "password": "canary8",
+            }),
+        )
+        .await;
+    reply.assert_refused(&[
+        ("userid", INVISIBLE),
+        ("user_name", CONTROL),
+        ("country", "must be a string"),
+        ("job", AT_MOST_64),
+        ("phone", PHONE),
+        ("email", EMAIL),
+        ("init_cn_level", "must be a string"),
+        ("password", "is too short"),
+    ]);
+    assert!(!reply.text.contains("canary"), "{}", reply.text);
+}
+
+#[tokio::test]
+async fn a_refused_field_counts_before_a_taken_userid() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let reply = service
+        .post(
+            "/user/register",
+            &json!({ "userid": "alice", "password": "short" }),
+        )
+        .await;
+    reply.assert_refused(&[("password", "is too short")]);
+}
+
+#[tokio::test]
+async fn a_credential_is_neither_needed_nor_looked_at() {
+    let service = Service::start().await;
+    let mut request = crate::harness::request(
+        axum::http::Method::POST,
+        "/user/register",
+        &[
+            ("content-type", "application/json"),
+            ("authorization", "Bearer nonsense"),
+        ],
+        json!({ "userid": "alice", "password": PASSWORD }).to_string(),
+    );
+    request
+        .headers_mut()
+        .append("authorization", "Basic eDp5".parse().expect("a value"));
+    assert_registered(&service.send(request).await, &info_of("alice", "alice"));
+}

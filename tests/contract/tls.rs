@@ -1,0 +1,224 @@
+//! The connection to the database: encrypted and to whom it should be, unless the URL says otherwise.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use local::postgres::Server;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::json;
+use shared::database::migrate;
+use uuid::Uuid;
+
+use crate::harness::{Database, PASSWORD, Service};
+
+/// A server with a certificate for the name `localhost` (not for its address), of an authority that nobody knows.
+struct TlsServer {
+    /// Without TLS.
+    url: String,
+    /// The certificate of its authority.
+    authority: PathBuf,
+    /// That of another authority.
+    stranger: PathBuf,
+}
+
+static SERVER: LazyLock<TlsServer> = LazyLock::new(|| {
+    let server = Server::throwaway().expect("a throw-away PostgreSQL");
+    let data = server.data_directory();
+    let issuer = authority(&data.join("authority.pem"));
+    authority(&data.join("stranger.pem"));
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(["localhost".to_owned()])
+        .and_then(|parameters| parameters.signed_by(&key, &issuer))
+        .expect("a certificate");
+    write(&data.join("server.crt"), &certificate.pem());
+    write(&data.join("server.key"), &key.serialize_pem());
+    let mut settings = fs::OpenOptions::new()
+        .append(true)
+        .open(data.join("postgresql.conf"))
+        .expect("its settings");
+    settings.write_all(b"ssl = on\n").expect("they are written");
+    server.pg_ctl(&["restart"]).expect("it starts again");
+    let tls = TlsServer {
+        url: server.url().to_owned(),
+        authority: data.join("authority.pem"),
+        stranger: data.join("stranger.pem"),
+    };
+    // It ends when this process does, however that happens.
+    std::mem::forget(server);
+    tls
+});
+
+/// Makes an authority and writes its certificate to a file.
+fn authority(file: &Path) -> Issuer<'static, KeyPair> {
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    write(file, &certificate.pem());
+    Issuer::new(parameters, key)
+}
+
+/// Writes a file that only the server's user may read, as it wants of its key.
+fn write(file: &Path, text: &str) {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .expect("a file");
+    let directory = fs::metadata(file.parent().expect("a directory")).expect("a directory");
+    chown(file, Some(directory.uid()), Some(directory.gid())).expect("ours to give");
+}
+
+/// A migrated database on the server with TLS.
+async fn database() -> Database {
+    // Blocks while it starts.
+    let server = tokio::task::spawn_blocking(|| &*SERVER).await.expect("a server");
+    let name = format!("people_test_{}", Uuid::new_v4().simple());
+    let maintenance = Database {
+        url: server.url.clone(),
+    };
+    maintenance.execute(&format!("CREATE DATABASE {name}")).await;
+    let database = Database {
+        url: server.url.replace("/people?", &format!("/{name}?")),
+    };
+    migrate(&database.options()).await.expect("migrations run");
+    database
+}
+
+/// The service on that database by way of `host` and with these parameters in the URL.
+fn service(database: &Database, host: &str, parameters: &str) -> Service {
+    let url = database.url.replace("@127.0.0.1:", &format!("@{host}:"));
+    let url = url.replace("?sslmode=disable", parameters);
+    assert!(url.contains(host) && url.ends_with(parameters), "{url}");
+    Service::on(database.clone(), &[("DATABASE_URL", &url)])
+}
+
+/// Everything works, over TLS or not.
+async fn assert_works(service: &Service, encrypted: bool) {
+    let token = service.token_of_new_user(&Uuid::new_v4().to_string()).await;
+    assert_eq!(service.get("/auth/me", &token).await.status, 200);
+    assert_eq!(service.get("/health", "").await.status, 200);
+    let connections = "string_agg(DISTINCT ssl::text, ' ') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name = 'people' AND datname = current_database()";
+    let found = service.database.text(&format!("SELECT {connections}")).await;
+    assert_eq!(found, Some(encrypted.to_string()));
+}
+
+/// Everything is 503 within 3 s.
+async fn assert_refused(service: &Service) {
+    let started = Instant::now();
+    let login = service.log_in("alice", PASSWORD);
+    let (register, login, health) =
+        tokio::join!(service.register("alice"), login, service.get("/health", ""));
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+    for reply in [register, login] {
+        reply.assert_error(503, 50301, "The service is temporarily unavailable.");
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+    health.assert_envelope(
+        503,
+        &json!({
+            "code": 50301,
+            "message": "The service is temporarily unavailable.",
+            "data": { "status": "unavailable", "database": "down", "schema": "unknown" },
+        }),
+    );
+    // Nobody got as far as the tables.
+    assert_eq!(service.database.count(r#"people."user""#).await, 0);
+}
+
+#[tokio::test]
+async fn a_url_that_does_not_mention_tls_refuses_an_unknown_authority() {
+    let database = database().await;
+    assert_refused(&service(&database, "localhost", "")).await;
+    assert_refused(&service(&database, "localhost", "?application_name=sslmode")).await;
+}
+
+#[tokio::test]
+async fn a_url_that_does_not_mention_tls_refuses_a_server_without_it() {
+    let database = Database::migrated().await;
+    let (url, _) = database.url.split_once('?').unwrap_or((&database.url, ""));
+    let plain = database
+        .text("SELECT setting FROM pg_settings WHERE name = 'ssl'")
+        .await;
+    assert_eq!(plain.as_deref(), Some("off"), "the server of the tests has TLS");
+    let service = Service::on(database.clone(), &[("DATABASE_URL", url)]);
+    assert_refused(&service).await;
+}
+
+#[tokio::test]
+async fn the_right_authority_and_name_are_let_in() {
+    let database = database().await;
+    let authority = SERVER.authority.display();
+    let verify_full = format!("?sslmode=verify-full&sslrootcert={authority}");
+    assert_works(&service(&database, "localhost", &verify_full), true).await;
+}
+
+#[tokio::test]
+async fn an_authority_is_enough_to_verify_with() {
+    let database = database().await;
+    let authority = SERVER.authority.display();
+    let only_authority = format!("?sslrootcert={authority}");
+    assert_works(&service(&database, "localhost", &only_authority), true).await;
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused() {
+    let database = database().await;
+    let authority = SERVER.authority.display();
+    for parameters in [
+        format!("?sslmode=verify-full&sslrootcert={authority}"),
+        format!("?sslrootcert={authority}"),
+    ] {
+        assert_refused(&service(&database, "127.0.0.1", &parameters)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let database = database().await;
+    let stranger = SERVER.stranger.display();
+    for mode in ["verify-full", "verify-ca"] {
+        let parameters = format!("?sslmode={mode}&sslrootcert={stranger}");
+        assert_refused(&service(&database, "localhost", &parameters)).await;
+    }
+    assert_refused(&service(
+        &database,
+        "localhost",
+        "?sslmode=verify-full&sslrootcert=/nowhere.pem",
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn a_url_can_ask_for_less() {
+    let database = database().await;
+    assert_works(&service(&database, "127.0.0.1", "?sslmode=disable"), false).await;
+    let database = self::database().await;
+    assert_works(&service(&database, "127.0.0.1", "?sslmode=require"), true).await;
+}
+
+#[tokio::test]
+async fn migrations_verify_as_well() {
+    let database = database().await;
+    let (url, _) = database.url.split_once('?').expect("our own URL");
+    let environment = [("DATABASE_URL", url), ("SECRET_KEY", crate::harness::SECRET_KEY)];
+    let config = shared::config::Config::from_environment(&environment.into_iter().collect());
+    let error = migrate(&config.expect("usable").database.options)
+        .await
+        .expect_err("nobody vouches for this server");
+    assert_eq!(
+        error.to_string(),
+        "error communicating with database: invalid peer certificate: UnknownIssuer"
+    );
+}

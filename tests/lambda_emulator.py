@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Send API Gateway events to every function's release binary under the Lambda Runtime Interface Emulator.
+
+    cargo build --release --workspace
+    DATABASE_URL=postgres://… tests/lambda_emulator.py --emulator PATH/aws-lambda-rie-x86_64
+
+The emulator is the program that the SAM CLI's Python package carries as samcli/local/rapid/aws-lambda-rie-x86_64.
+The database must be migrated. Each run makes accounts of its own, so it can be run again on the same database.
+"""
+
+import argparse
+import base64
+import json
+import os
+import pathlib
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FUNCTIONS = ["register", "login", "logout", "me", "health"]
+HEADERS = {
+    "content-type": "application/json",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "strict-transport-security": "max-age=63072000; includeSubDomains",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+INVALID_TOKEN = {"www-authenticate": 'Bearer realm="people", error="invalid_token"'}
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+path = lambda text: pathlib.Path(text).resolve()  # the functions are started in a directory of their own
+parser.add_argument("--emulator", type=path, required=True)
+parser.add_argument("--binaries", type=path, default=ROOT / "target/release")
+parser.add_argument("--database-url", default=os.environ.get("DATABASE_URL"), help="default: the variable DATABASE_URL")
+options = parser.parse_args()
+if not options.database_url:
+    parser.error("set DATABASE_URL or give --database-url")
+
+SECRET_KEY = secrets.token_hex(32)
+work = tempfile.TemporaryDirectory(prefix="lambda-emulator-")
+results = {True: 0, False: 0}
+
+
+def check(what, passed, otherwise=""):
+    results[bool(passed)] += 1
+    print(f"ok    {what}" if passed else f"FAIL  {what}: {otherwise}", flush=True)
+
+
+def environment(database_url, secret_key=SECRET_KEY):
+    """What the function sees: nothing of the caller's environment but PATH, so that no setting leaks in."""
+    return {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": database_url,
+        "SECRET_KEY": secret_key,
+        "AWS_LAMBDA_FUNCTION_NAME": "test",
+        "AWS_LAMBDA_FUNCTION_VERSION": "1",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
+    }
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Emulator:
+    """One function under one emulator. It takes one event at a time: a second one in parallel crashes it."""
+
+    running = []
+
+    def __init__(self, function, database_url):
+        self.port, runtime_port = free_ports(2)
+        self.log = pathlib.Path(work.name) / f"{function}-{self.port}.log"
+        self.process = subprocess.Popen(
+            [options.emulator, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
+             "--runtime-api-address", f"127.0.0.1:{runtime_port}", options.binaries / function],
+            env=environment(database_url), cwd=work.name, stdin=subprocess.DEVNULL,
+            stdout=self.log.open("w"), stderr=subprocess.STDOUT, start_new_session=True)
+        Emulator.running.append(self)
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"the emulator of {function} does not listen")
+
+    def invoke(self, event):
+        """The function's answer to an event, and the seconds it took."""
+        url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/function/invocations"
+        started = time.monotonic()
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(event).encode()), timeout=30) as response:
+            text = response.read().decode()
+        try:
+            return json.loads(text), time.monotonic() - started
+        except ValueError:
+            raise RuntimeError(f"not an answer, see {self.log.name}: {text}")
+
+    def kill(self):
+        # The emulator gives the function a process group of its own but not a session: look for the session.
+        for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                session = int(entry.read_text().rpartition(")")[2].split()[3])
+                if session == self.process.pid:
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+            except (OSError, ValueError):
+                pass  # it ended meanwhile
+        self.process.wait()
+
+
+def load(name, userid, token="none"):
+    """An event of tests/events for this account. The userid keeps its length, so content-length stays true."""
+    event = json.loads((ROOT / "tests/events" / f"{name}.json").read_text().replace("TOKEN", token))
+    body = event.get("body") or ""
+    if event["isBase64Encoded"]:
+        event["body"] = base64.b64encode(base64.b64decode(body).replace(b"event-user", userid.encode())).decode()
+    elif body:
+        event["body"] = body.replace("event-user", userid)
+    return event
+
+
+def call(emulator, what, event, status, code, headers=(), seconds=30):
+    """Send an event, check all that every answer promises, and return the body."""
+    answer, took = emulator.invoke(event)
+    if "errorMessage" in answer or "errorType" in answer:
+        check(what, False, f"a runtime error instead of an answer: {answer}")
+        return {}
+    body = json.loads(answer.get("body") or "null") or {}
+    found = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
+    found |= {name.lower(): ", ".join(values) for name, values in (answer.get("multiValueHeaders") or {}).items()}
+    expected = HEADERS | {"x-request-id": event["requestContext"]["requestId"]} | dict(headers)
+    wrong = {name: found.get(name) for name, value in expected.items() if found.get(name) != value}
+    check(f"{what}: status {status}", answer.get("statusCode") == status, answer)
+    check(f"{what}: headers", not wrong, f"wrong or missing: {wrong}")
+    if code is not None:
+        check(f"{what}: envelope, code {code}",
+              set(body) == {"code", "message", "data"} and body["code"] == code, body)
+    if seconds < 30:
+        check(f"{what}: within {seconds} s", took < seconds, f"{took:.2f} s")
+    return body
+
+
+def session(functions, suffix):
+    """One account's life: registered, logged in twice, logged out. Returns a token of it."""
+    userid = f"ev-{secrets.token_hex(4)[:7]}"
+    what = "payload 1.0" if suffix else "payload 2.0"
+
+    def send(name, title, status, code, token="none", headers=()):
+        function = functions[name.removesuffix("-form")]
+        return call(function, f"{what}: {title}", load(name + suffix, userid, token), status, code, headers)
+
+    user = (send("register", "register", 200, 1).get("data") or {}).get("user_info") or {}
+    check(f"{what}: register: the user is returned", user.get("userid") == userid, user)
+
+    data = send("login", "login", 200, 1, headers={"pragma": "no-cache"}).get("data") or {}
+    token = data.get("access_token", "none")
+    check(f"{what}: login: a bearer token and the user",
+          token.count(".") == 2 and data.get("token_type") == "bearer" and data.get("user_info") == user, sorted(data))
+
+    form = send("login-form", "login by form", 200, None, headers={"pragma": "no-cache"})
+    check(f"{what}: login by form: an OAuth2 token answer",
+          set(form) == {"access_token", "token_type", "expires_in"}, sorted(form))
+
+    data = send("me", "me", 200, 1, token).get("data") or {}
+    check(f"{what}: me: the user is returned",
+          data.get("user_info") == user and data.get("user_id") == user.get("user_id"), data)
+    send("logout", "logout", 200, 1, token)
+    send("me", "me after logout", 401, 40103, token, INVALID_TOKEN)
+    send("me", "me by the other session", 200, 1, form.get("access_token", "none"))
+    data = send("health", "health", 200, 1).get("data")
+    check(f"{what}: health: ready", data == {"status": "ok", "database": "up", "schema": "current"}, data)
+    return form.get("access_token", "none")
+
+
+def dead_database(title, database_url, token):
+    for name in ["me", "health"]:
+        emulator = Emulator(name, database_url)
+        for suffix in ["", "-rest"]:
+            call(emulator, f"database {title}: {name}{suffix}", load(name + suffix, "event-user", token),
+                 503, 50301, {"retry-after": "1"}, seconds=3)
+
+
+def short_key(function):
+    """A signing key of 31 bytes: the function must not start, say why, and not show the key."""
+    key = secrets.token_hex(16)[:31]
+    # A runtime API that refuses connections: a function that does start ends at once as well, with another message.
+    runtime_api = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{free_ports(1)[0]}"}
+    try:
+        done = subprocess.run([options.binaries / function], env=environment(options.database_url, key) | runtime_api,
+                              cwd=work.name, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        check(f"{function}: refuses a SECRET_KEY of 31 bytes", False, "it runs")
+        return
+    output = done.stdout + done.stderr
+    check(f"{function}: refuses a SECRET_KEY of 31 bytes", done.returncode != 0 and "SECRET_KEY" in output, output)
+    check(f"{function}: does not show the key", key not in output, "it does")
+
+
+# SIGTERM ends the script as Ctrl-C does, by an exception: what it started is stopped then, too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+try:
+    functions = {name: Emulator(name, options.database_url) for name in FUNCTIONS}
+    session(functions, "")
+    token = session(functions, "-rest")
+    for name in FUNCTIONS:
+        log = functions[name].log.read_text()
+        check(f"{name}: logs no token", token not in log, "it does")
+    for name in FUNCTIONS:
+        short_key(name)
+    dead_database("that refuses connections", f"postgres://nobody@127.0.0.1:{free_ports(1)[0]}/none", token)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dead_database("that never answers", f"postgres://nobody@127.0.0.1:{silent.getsockname()[1]}/none", token)
+except (Exception, KeyboardInterrupt, SystemExit) as problem:
+    check("the run goes to its end", False, f"{type(problem).__name__}: {problem}")
+finally:
+    for emulator in Emulator.running:
+        emulator.kill()
+if results[False]:
+    for emulator in Emulator.running:
+        print(f"--- the end of {emulator.log.name}\n{emulator.log.read_text()[-2000:]}")
+print(f"{results[True]} passed, {results[False]} failed")
+sys.exit(1 if results[False] else 0)

@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""`sam build`, `sam local invoke` of every function, and the README's session against `sam local start-api`.
+
+    pip install aws-sam-cli==1.170.0 cargo-lambda==1.9.2
+    tests/sam_local.py
+
+It needs PostgreSQL's programs (the server is the script's own and ends with it) and Docker. Where no Docker daemon
+answers, root gets one of the script's own in a network namespace, which touches nothing else and, since it can pull
+nothing, runs the functions in a base image made of the machine's own C library and busybox.
+"""
+
+import argparse
+import contextlib
+import glob
+import io
+import json
+import os
+import pathlib
+import platform
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BASE_IMAGE = "localbase/provided:al2023"
+INSIDE = "PEOPLE_SAM_LOCAL_INSIDE"
+# Amazon Linux 2023's C library. A binary that needs a newer one runs here and not there.
+NEWEST_GLIBC = 34
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--no-build", action="store_true", help="take what an earlier `sam build` left")
+options = parser.parse_args()
+
+cleanup = contextlib.ExitStack()
+environment = {name: value for name, value in os.environ.items()
+               if not name.startswith("PG") and name not in ("DATABASE_URL", "SECRET_KEY")}
+# No look for credentials on an instance's metadata service, which would be waited for; no report to AWS.
+environment |= {"SAM_CLI_TELEMETRY": "0", "AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "eu-central-1"}
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def check(what, passed, otherwise=""):
+    if not passed:
+        raise SystemExit(f"FAIL  {what}: {otherwise}")
+    say(f"ok    {what}")
+
+
+def run(*command, **keywords):
+    keywords = {"check": True, "text": True, "env": environment, "cwd": ROOT} | keywords
+    if "input" not in keywords:
+        keywords["stdin"] = subprocess.DEVNULL
+    return subprocess.run([str(part) for part in command], **keywords)
+
+
+def start(log, *command, **keywords):
+    """A process that ends with the script. It is asked first: a killed daemon would leave its mounts and containers."""
+    process = subprocess.Popen([str(part) for part in command], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL,
+                               stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True, **keywords)
+
+    def stop():
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    cleanup.callback(stop)
+    return process
+
+
+def wait(what, ready, process, log, seconds=60):
+    for _ in range(seconds * 10):
+        if ready():
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise SystemExit(f"{what} did not start:\n{log.read_text()[-3000:]}")
+
+
+def listens(address, port):
+    try:
+        socket.create_connection((address, port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+# --- Docker
+
+def docker_answers():
+    return shutil.which("docker") is not None and run("docker", "info", check=False, capture_output=True).returncode == 0
+
+
+def own_docker(work):
+    """A daemon with everything of its own, in this process's network namespace."""
+    run("ip", "link", "set", "lo", "up")
+    log, address = work / "dockerd.log", f"unix://{work}/docker.sock"
+    daemon = start(log, "dockerd", "--data-root", work / "data", "--exec-root", work / "exec", "--pidfile", work / "pid",
+                   "--host", address, "--storage-driver", "vfs", "--iptables=false", "--ip6tables=false",
+                   "--ip-masq=false", "--ip-forward=false")
+    environment["DOCKER_HOST"] = address
+    wait("dockerd", docker_answers, daemon, log)
+    run("docker", "import", "-", BASE_IMAGE, input=base_image(), text=False, capture_output=True)
+
+
+def base_image():
+    """As a tar: what `sam local` and a Rust binary need of Amazon Linux."""
+    busybox = shutil.which("busybox")
+    machine = platform.machine()
+    files = {"bin/busybox": busybox, "etc/ssl/certs/ca-certificates.crt": "/etc/ssl/certs/ca-certificates.crt"}
+    for library in ("libc.so.6", "libm.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1"):
+        files[f"lib/{library}"] = f"/lib/{machine}-linux-gnu/{library}"
+    loader, = glob.glob("/lib64/ld-linux-x86-64.so.2") or glob.glob("/lib/ld-linux-aarch64.so.1")
+    files[loader.lstrip("/")] = loader
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, source in files.items():
+            tar.add(os.path.realpath(source), name)
+        for name in ("sh", "mv", "chmod", "mkdir", "ls", "cat"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+        for name in ("tmp", "var/task", "var/runtime", "opt"):
+            directory = tarfile.TarInfo(name)
+            directory.type, directory.mode = tarfile.DIRTYPE, 0o1777
+            tar.addfile(directory)
+    return data.getvalue()
+
+
+# --- PostgreSQL
+
+class Database:
+    """A throw-away server that containers reach."""
+
+    def __init__(self, work, addresses):
+        programs = glob.glob("/usr/lib/postgresql/*/bin") + glob.glob("/opt/homebrew/opt/postgresql@*/bin")
+        found = shutil.which("initdb")
+        self.programs = pathlib.Path(found).resolve().parent if found else pathlib.Path(max(programs, key=len))
+        self.port, self.password, data = free_port(), secrets.token_hex(16), work / "postgres"
+        data.mkdir()
+        password = work / "password"
+        password.write_text(self.password)
+        user = {}
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            account = pwd.getpwnam("postgres")
+            user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            for path in (data, password):
+                os.chown(path, account.pw_uid, account.pw_gid)
+            work.chmod(0o711)
+        run(self.programs / "initdb", "-D", data / "data", "-U", "people", "--auth=scram-sha-256", "--no-sync",
+            "--encoding=UTF8", "--locale=C", "--pwfile", password, stdout=subprocess.DEVNULL, cwd="/", **user)
+        with (data / "data/pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+        log = work / "postgres.log"
+        server = start(log, self.programs / "postgres", "-D", data / "data", "-F", "-p", self.port,
+                       "-c", f"listen_addresses={','.join(addresses)}", "-c", "unix_socket_directories=", **user)
+        wait("PostgreSQL", lambda: listens(addresses[0], self.port), server, log)
+        self.address = addresses[0]
+        self.psql("-d", "postgres", "-c", "CREATE DATABASE people")
+
+    def psql(self, *arguments, **keywords):
+        password = {"PGPASSWORD": self.password}
+        return run(self.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.address, "-p", self.port,
+                   "-U", "people", *arguments, env=environment | password, **keywords)
+
+    def url(self, role, host):
+        return f"postgres://{role}:{self.password}@{host}:{self.port}/people?sslmode=disable"
+
+
+# --- SAM
+
+class Sam:
+    def __init__(self, work, database_url, arguments):
+        settings = {name: "" for name in ("DATABASE_SECRET_ARN", "SECRET_KEY_ARN", "SECRET_KEY_PREVIOUS_ARN")}
+        settings |= {"DATABASE_URL": database_url, "DATABASE_IAM_AUTH": "false", "DATABASE_POOLER": "none",
+                     "SECRET_KEY": secrets.token_hex(32)}
+        self.settings, self.work, self.arguments = work / "env.json", work, arguments
+        self.settings.write_text(json.dumps({"Parameters": settings}))
+
+    def invoke(self, function, event):
+        path = self.work / "event.json"
+        path.write_text(json.dumps(event))
+        done = run("sam", "local", "invoke", function, "--event", path, "--env-vars", self.settings, *self.arguments,
+                   check=False, capture_output=True)
+        try:
+            return json.loads(done.stdout.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            raise SystemExit(f"FAIL  sam local invoke {function}: {done.stdout}\n{done.stderr[-3000:]}") from None
+
+    def start_api(self, port):
+        log = self.work / "start-api.log"
+        api = start(log, "sam", "local", "start-api", "--port", port, "--env-vars", self.settings, *self.arguments)
+        wait("sam local start-api", lambda: listens("127.0.0.1", port), api, log)
+
+
+def build():
+    run("sam", "build")
+    for path in sorted((ROOT / ".aws-sam/build").glob("*/bootstrap")):
+        versions = {int(version) for version in re.findall(rb"GLIBC_2\.(\d+)", path.read_bytes())}
+        check(f"{path.parent.name}: needs glibc 2.{max(versions)}", max(versions) <= NEWEST_GLIBC,
+              f"Amazon Linux 2023 has 2.{NEWEST_GLIBC}")
+
+
+def migrate(work, database, host, arguments):
+    """Runs `migrate` as the owner, twice, and returns the URL of the role that it makes."""
+    # On RDS that role signs in with IAM, as a member of this one. Here it gets a password afterwards.
+    database.psql("-d", "people", "-c", "CREATE ROLE rds_iam")
+    sam = Sam(work, database.url("people", host), arguments)
+    for time_ in ("once", "and again"):
+        answer = sam.invoke("Migrate", {})
+        check(f"sam local invoke Migrate, {time_}: {answer}", answer.get("role") == "people_app", answer)
+    database.psql("-d", "people", "-c", f"ALTER ROLE people_app PASSWORD '{database.password}'")
+    return database.url("people_app", host)
+
+
+def event(name, token="none"):
+    return json.loads((ROOT / "tests/events" / f"{name}.json").read_text().replace("TOKEN", token))
+
+
+def invoke_every_function(sam):
+    def expect(function, status, code, token="none", suffix=""):
+        name = function.lower() + suffix
+        answer = sam.invoke(function, event(name, token))
+        body = json.loads(answer.get("body") or "null") or {}
+        check(f"sam local invoke {function} -e tests/events/{name}.json: {status}",
+              answer.get("statusCode") == status and body.get("code", 1) == code, answer)
+        return body
+
+    health = expect("Health", 200, 1)
+    check("health: current", health["data"] == {"status": "ok", "database": "up", "schema": "current"}, health)
+    expect("Register", 200, 1)
+    expect("Register", 409, 40901)
+    expect("Login", 200, 1, suffix="-form")
+    token = expect("Login", 200, 1)["data"]["access_token"]
+    expect("Me", 200, 1, token)
+    expect("Logout", 200, 1, token)
+    expect("Me", 401, 40103, token)
+
+
+def session_of_the_readme(base):
+    """Runs the session that the README shows, at this address."""
+    script, = re.findall(r"```sh\n(base=.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    script = re.sub(r"^base=\S+", f"base={base}", script)
+    output = run("bash", "-euc", script.replace("\ncurl", "\necho; echo; curl"), capture_output=True).stdout
+    answers = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    check("the README's session: register, me, logout, me, health",
+          [answer["code"] for answer in answers] == [1, 1, 1, 40103, 1], output)
+    check("the README's session: me is alice", answers[1]["data"]["user_info"]["userid"] == "alice", answers[1])
+    check("the README's session: ends with 401", re.search(r"^HTTP/1.1 401", output, re.MULTILINE), output)
+    check("the README's session: the database is up", answers[4]["data"]["database"] == "up", answers[4])
+    with urllib.request.urlopen(f"{base}/health") as response:
+        check("start-api passes our headers on", response.headers["cache-control"] == "no-store", response.headers)
+
+
+def main():
+    work = pathlib.Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="people-sam-", ignore_cleanup_errors=True)))
+    if os.environ.get(INSIDE):
+        own_docker(work)
+        host, arguments = "172.17.0.1", ["--skip-pull-image", "--invoke-image", BASE_IMAGE]
+        addresses = [host]
+    else:
+        host, arguments = "host.docker.internal", []
+        addresses = ["127.0.0.1"]
+        if platform.system() == "Linux":
+            gateway = run("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}",
+                          capture_output=True).stdout.strip()
+            addresses, arguments = [gateway], ["--add-host", f"{host}:{gateway}"]
+    database = Database(work, addresses)
+    sam = Sam(work, migrate(work, database, host, arguments), arguments)
+    invoke_every_function(sam)
+    port = free_port()
+    sam.start_api(port)
+    session_of_the_readme(f"http://127.0.0.1:{port}")
+
+
+# SIGTERM ends the script as Ctrl-C does, by an exception: what it started is stopped then, too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+if not os.environ.get(INSIDE):
+    if not options.no_build:
+        build()
+    if not docker_answers():
+        if os.geteuid() != 0 or not shutil.which("dockerd"):
+            raise SystemExit("no Docker daemon answers; start one, or run this as root with Docker and busybox installed")
+        os.execvpe("unshare", ["unshare", "--net", "--mount", sys.executable, __file__, "--no-build"],
+                   os.environ | {INSIDE: "1"})
+with cleanup:
+    main()
+say("all passed")

@@ -1,0 +1,542 @@
+#!/usr/bin/env python3
+"""What a reviewer would check, checked on what template.yaml expands to, once for each way to have a database.
+
+    python tests/template/test_template.py
+
+It needs the Python packages that `pip install aws-sam-cli` brings (samtranslator), and no network.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import re
+import tomllib
+import unittest
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from samtranslator.translator.transform import transform
+    from samtranslator.yaml_helper import yaml_parse
+
+logging.disable(logging.WARNING)  # samtranslator's remarks about itself
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+REGION, ACCOUNT, STACK = "eu-central-1", "123456789012", "people-test"
+os.environ["AWS_DEFAULT_REGION"] = REGION  # samtranslator asks for one
+PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::StackName": STACK, "AWS::Partition": "aws"}
+SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
+COMMON = {"CorsOrigins": "https://app.example.com,http://localhost:5173"}
+OWNER = {"DatabaseOwnerSecretArn": SECRET + "owner"}
+CREATED = {"CreateDatabase": "true", "VpcId": "vpc-0123456789abcdef0",
+           "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1"}
+SCENARIOS = {
+    "a secret": {**OWNER, "DatabaseSecretArn": SECRET + "application"},
+    "IAM": {**OWNER, "DatabaseHost": "db.example.com", "DatabaseResourceId": "db-ABC",
+            "SubnetIds": CREATED["SubnetIds"], "SecurityGroupIds": "sg-0123456789abcdef0"},
+    "created": CREATED,
+    "created behind a proxy": {**CREATED, "CreateProxy": "true", "SigningKey": "green", "RegisterConcurrency": "none"},
+}
+ROUTES = {
+    "Register": ("post", "/user/register"),
+    "Login": ("post", "/auth/login"),
+    "Logout": ("post", "/auth/logout"),
+    "Me": ("get", "/auth/me"),
+    "Health": ("get", "/health"),
+}
+GATEWAY_TIMEOUT = 30
+HANDLER_DEADLINE = 10
+
+# The only statements with a wildcard. AWS has no resources for these actions, or documents the wildcard as needed.
+WILDCARDS = [
+    ("TracePolicy", "Allow", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),
+    ("NetworkPolicy", "Allow", ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"], ["*"]),
+    ("NetworkPolicy", "Allow",
+     ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:AssignPrivateIpAddresses",
+      "ec2:UnassignPrivateIpAddresses"], [f"arn:aws:ec2:{REGION}:{ACCOUNT}:*/*"]),
+]
+# Of AWS's own policies only what CodeDeploy needs, as SAM attaches it.
+MANAGED = {"arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda"}
+
+
+class NoPolicies:
+    """SAM asks for AWS's managed policies by name; the template names none."""
+
+    def load(self):
+        return {}
+
+
+NO_VALUE = object()
+
+
+class Expanded:
+    """The template as CloudFormation would deploy it with these parameters. Attributes of resources stay symbolic."""
+
+    def __init__(self, parameters):
+        template = yaml_parse((ROOT / "template.yaml").read_text())
+        for resource in template["Resources"].values():
+            if "CodeUri" in resource.get("Properties", {}):
+                resource["Properties"]["CodeUri"] = "s3://bucket/key"
+        declared = template["Parameters"]
+        self.parameters = {name: str(about["Default"]) for name, about in declared.items() if "Default" in about}
+        self.parameters |= COMMON | parameters
+        assert set(self.parameters) == set(declared), "a parameter without a value"
+        self.raw = transform(template, dict(self.parameters), NoPolicies())
+        self.conditions = self.raw["Conditions"]
+        self.present = {name for name, resource in self.raw["Resources"].items()
+                        if "Condition" not in resource or self.holds(resource["Condition"])}
+        self.resources = {name: self.resolve(self.raw["Resources"][name]) for name in self.present}
+        self.outputs = {name: self.resolve(output["Value"]) for name, output in self.raw["Outputs"].items()
+                        if "Condition" not in output or self.holds(output["Condition"])}
+
+    def holds(self, condition):
+        return self.resolve(self.conditions[condition])
+
+    def of_type(self, kind):
+        return {name: resource["Properties"] for name, resource in self.resources.items() if resource["Type"] == kind}
+
+    def ref(self, name):
+        if name in PSEUDO:
+            return PSEUDO[name]
+        if name == "AWS::NoValue":
+            return NO_VALUE
+        if name in self.parameters:
+            return self.parameters[name]
+        assert name in self.present, f"refers to {name}, which does not exist"
+        return f"<{name}>"
+
+    def attribute(self, name):
+        resource = name.split(".")[0]
+        assert resource in self.present, f"refers to {name}, which does not exist"
+        return f"<{name}>"
+
+    def substitute(self, argument):
+        text, values = argument if isinstance(argument, list) else (argument, {})
+        values = {name: self.resolve(value) for name, value in values.items()}
+
+        def value(match):
+            name = match.group(1)
+            return str(values[name] if name in values else self.attribute(name) if "." in name else self.ref(name))
+        return re.sub(r"\$\{([^!}]+)\}", value, text)
+
+    def resolve(self, node):
+        if isinstance(node, list):
+            return [value for value in map(self.resolve, node) if value is not NO_VALUE]
+        if not isinstance(node, dict):
+            return node
+        if len(node) == 1:
+            (name, argument), = node.items()
+            match name:
+                case "Ref":
+                    return self.ref(argument)
+                case "Condition" if isinstance(argument, str):
+                    return self.holds(argument)
+                case "Fn::If":
+                    return self.resolve(argument[1] if self.holds(argument[0]) else argument[2])
+                case "Fn::GetAtt":
+                    return self.attribute(".".join(argument) if isinstance(argument, list) else argument)
+                case "Fn::Sub":
+                    return self.substitute(argument)
+                case "Fn::Equals":
+                    left, right = map(self.resolve, argument)
+                    return left == right
+                case "Fn::Not":
+                    return not self.resolve(argument[0])
+                case "Fn::And":
+                    return all(map(self.resolve, argument))
+                case "Fn::Or":
+                    return any(map(self.resolve, argument))
+                case "Fn::Split":
+                    return self.resolve(argument[1]).split(argument[0])
+                case "Fn::Join":
+                    return argument[0].join(map(str, self.resolve(argument[1])))
+                case "Fn::Select":
+                    values = self.resolve(argument[1])
+                    return values[int(argument[0])] if int(argument[0]) < len(values) else f"<part of {values}>"
+                case _ if name.startswith("Fn::"):
+                    raise AssertionError(f"{name}: not understood")
+        resolved = {key: self.resolve(value) for key, value in node.items()}
+        return {key: value for key, value in resolved.items() if value is not NO_VALUE}
+
+
+def each(value):
+    return value if isinstance(value, list) else [value]
+
+
+def with_each_database(test):
+    @functools.wraps(test)
+    def run(self):
+        for name, stack in self.stacks.items():
+            with self.subTest(database=name):
+                test(self, stack)
+    return run
+
+
+class Template(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.stacks = {name: Expanded(parameters) for name, parameters in SCENARIOS.items()}
+
+    def statements(self, stack):
+        """Every statement of every policy, with the resource that it is in."""
+        for name, role in stack.of_type("AWS::IAM::Role").items():
+            for policy in role.get("Policies", []):
+                for statement in policy["PolicyDocument"]["Statement"]:
+                    yield name, statement
+        for name, policy in stack.of_type("AWS::IAM::ManagedPolicy").items():
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield name, statement
+
+    def allowed(self, stack, function):
+        """What the role of a function may do: action → resources."""
+        role = stack.of_type("AWS::IAM::Role")[f"{function}Role"]
+        documents = [policy["PolicyDocument"] for policy in role["Policies"]]
+        for reference in role["ManagedPolicyArns"]:
+            documents.append(stack.resources[reference.strip("<>")]["Properties"]["PolicyDocument"])
+        may = {}
+        for document in documents:
+            for statement in document["Statement"]:
+                if statement["Effect"] == "Allow":
+                    for action in each(statement["Action"]):
+                        may.setdefault(action, []).extend(each(statement["Resource"]))
+        return may
+
+    # --- Functions and directories
+
+    def test_every_directory_is_a_function_and_the_other_way_round(self):
+        source = yaml_parse((ROOT / "template.yaml").read_text())
+        declared = {name: resource for name, resource in source["Resources"].items()
+                    if resource["Type"] == "AWS::Serverless::Function"}
+        directories = {path.parent.name for path in (ROOT / "functions").glob("*/Cargo.toml")}
+        self.assertEqual({name.lower() for name in declared}, directories)
+        for name, resource in declared.items():
+            binary = name.lower()
+            self.assertEqual(resource["Properties"]["CodeUri"], f"functions/{binary}")
+            self.assertEqual(resource["Metadata"],
+                             {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": binary}})
+            self.assertIn(f'name = "{binary}"\n', (ROOT / "functions" / binary / "Cargo.toml").read_text())
+
+    @with_each_database
+    def test_functions_run_on_amazon_linux_2023_and_end_before_the_gateway_gives_up(self, stack):
+        functions = stack.of_type("AWS::Lambda::Function")
+        self.assertEqual(set(functions), set(ROUTES) | {"Migrate"})
+        for name, function in functions.items():
+            self.assertEqual(function["Runtime"], "provided.al2023")
+            self.assertEqual(function["Architectures"], ["x86_64"])
+            self.assertEqual(function["TracingConfig"], {"Mode": "Active"})
+            if name in ROUTES:
+                self.assertGreater(function["Timeout"], HANDLER_DEADLINE)
+                self.assertLess(function["Timeout"], GATEWAY_TIMEOUT)
+                self.assertLessEqual(function["MemorySize"], 1769)
+
+    @with_each_database
+    def test_what_hashes_has_a_processor_and_a_limit(self, stack):
+        for name, function in stack.of_type("AWS::Lambda::Function").items():
+            hashes = name in ("Register", "Login")
+            self.assertEqual(function["MemorySize"], 1769 if hashes else 256)
+            if stack.parameters.get(f"{name}Concurrency", "none") == "none":
+                self.assertNotIn("ReservedConcurrentExecutions", function)
+            else:
+                self.assertEqual(function["ReservedConcurrentExecutions"], stack.parameters[f"{name}Concurrency"])
+
+    def test_no_more_connections_than_the_smallest_database_has(self):
+        # db.t4g.micro: about 80, of which RDS keeps a few for itself.
+        parameters = self.stacks["created"].parameters
+        self.assertLessEqual(sum(int(parameters[f"{name}Concurrency"]) for name in ROUTES), 60)
+
+    # --- Routes
+
+    @with_each_database
+    def test_every_route_reaches_its_function_and_there_is_no_other(self, stack):
+        body = stack.of_type("AWS::ApiGatewayV2::Api")["Gateway"]["Body"]
+        routes = {(method, path): operation for path, methods in body["paths"].items()
+                  for method, operation in methods.items()}
+        self.assertEqual(set(routes), set(ROUTES.values()))
+        for name, route in ROUTES.items():
+            integration = routes[route]["x-amazon-apigateway-integration"]
+            self.assertIn(f"/functions/<{name}Aliaslive>/invocations", integration["uri"])
+            self.assertEqual(integration["payloadFormatVersion"], "2.0")
+            permission = stack.resources[f"{name}RoutePermission"]["Properties"]
+            self.assertEqual(permission["FunctionName"], f"<{name}Aliaslive>")
+            self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{route[1]}"), permission)
+        # Nothing else may invoke a function.
+        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(ROUTES))
+
+    @with_each_database
+    def test_every_route_is_throttled(self, stack):
+        stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
+        self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in ROUTES.values()})
+        for settings in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
+            self.assertGreater(settings["ThrottlingRateLimit"], 0)
+            self.assertGreaterEqual(settings["ThrottlingBurstLimit"], settings["ThrottlingRateLimit"])
+
+    @with_each_database
+    def test_origins_are_exact(self, stack):
+        cors = stack.of_type("AWS::ApiGatewayV2::Api")["Gateway"]["Body"]["x-amazon-apigateway-cors"]
+        self.assertEqual(cors["allowOrigins"], COMMON["CorsOrigins"].split(","))
+        self.assertNotIn("*", json.dumps(cors))
+        self.assertFalse(cors.get("allowCredentials", False))
+        pattern = self.stacks["IAM"].raw["Parameters"]["CorsOrigins"]["AllowedPattern"]
+        for origins in ["", "https://app.example.com", COMMON["CorsOrigins"]]:
+            self.assertRegex(origins, pattern)
+        for origins in ["*", "https://*", "https://*.example.com", "null", "https://app.example.com/", "https://a.b,*"]:
+            self.assertNotRegex(origins, pattern)
+
+    def test_no_origins_is_no_cors(self):
+        stack = Expanded(SCENARIOS["IAM"] | {"CorsOrigins": ""})
+        self.assertNotIn("x-amazon-apigateway-cors", stack.of_type("AWS::ApiGatewayV2::Api")["Gateway"]["Body"])
+
+    @with_each_database
+    def test_access_logs_are_json_and_hold_no_credential(self, stack):
+        stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
+        self.assertEqual(stage["AccessLogSettings"]["DestinationArn"], "<GatewayLog.Arn>")
+        members = json.loads(stage["AccessLogSettings"]["Format"])
+        self.assertEqual(len(set(members.values())), len(members))
+        self.assertNotRegex(json.dumps(members), r"(?i)header|authoriz|query|body|\$context\.path")
+
+    # --- Roles
+
+    def test_wildcards_are_only_where_aws_wants_them(self):
+        for name, stack in self.stacks.items():
+            found = []
+            for resource, statement in self.statements(stack):
+                self.assertIn("Action", statement)
+                self.assertIn("Resource", statement)
+                actions, resources = each(statement["Action"]), each(statement["Resource"])
+                wild = any("*" in action for action in actions) or any("*" in resource for resource in resources)
+                if wild and statement["Effect"] == "Allow":
+                    found.append((resource, statement["Effect"], actions, resources))
+            expected = [entry for entry in WILDCARDS if entry[0] in stack.present]
+            self.assertEqual(sorted(found), sorted(expected), name)
+
+    @with_each_database
+    def test_roles_are_assumed_by_their_service_alone(self, stack):
+        for name, role in stack.of_type("AWS::IAM::Role").items():
+            statement, = role["AssumeRolePolicyDocument"]["Statement"]
+            service = {"ProxyRole": "rds", "CodeDeployServiceRole": "codedeploy"}.get(name, "lambda")
+            self.assertEqual(each(statement["Principal"]["Service"]), [f"{service}.amazonaws.com"])
+            attached = {arn for arn in role.get("ManagedPolicyArns", []) if not arn.startswith("<")}
+            self.assertLessEqual(attached, MANAGED if name == "CodeDeployServiceRole" else set())
+
+    def test_each_function_has_its_own_role_and_may_do_what_it_needs_and_nothing_else(self):
+        secrets = {
+            "a secret": [SECRET + "application"],
+            "IAM": [],
+            "created": [],
+            "created behind a proxy": [],
+        }
+        connect = {
+            "a secret": None,
+            "IAM": "db-ABC/people_app",
+            "created": "<Database.DbiResourceId>/people_app",
+            "created behind a proxy": "<part of ['<Proxy.DBProxyArn>']>/people_app",
+        }
+        network = {"ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces",
+                   "ec2:DescribeSubnets", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"}
+        always = {"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+        for database, stack in self.stacks.items():
+            for name, function in stack.of_type("AWS::Lambda::Function").items():
+                with self.subTest(database=database, function=name):
+                    self.assertEqual(function["Role"], f"<{name}Role.Arn>")
+                    may = self.allowed(stack, name)
+                    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+                        self.assertEqual(may[action], [f"<{name}Log.Arn>"])
+                    expected = set(always) | {"secretsmanager:GetSecretValue"}
+                    if "SubnetIds" in SCENARIOS[database]:
+                        expected |= network
+                        self.assertIn("VpcConfig", function)
+                    else:
+                        self.assertNotIn("VpcConfig", function)
+                    if name == "Migrate":
+                        owner = "<OwnerSecret>" if "CreateDatabase" in SCENARIOS[database] else SECRET + "owner"
+                        self.assertEqual(may["secretsmanager:GetSecretValue"], [owner, *secrets[database]])
+                    else:
+                        self.assertEqual(sorted(may["secretsmanager:GetSecretValue"]),
+                                         sorted([*secrets[database], "<SigningKeyBlue>", "<SigningKeyGreen>"]))
+                        if connect[database]:
+                            expected.add("rds-db:connect")
+                            self.assertEqual(may["rds-db:connect"],
+                                             [f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{connect[database]}"])
+                    self.assertEqual(set(may), expected)
+
+    def test_a_functions_code_cannot_use_what_attaches_it_to_the_network(self):
+        statements = [s for name, s in self.statements(self.stacks["created"]) if name == "NetworkPolicy"]
+        allowed = {action for s in statements if s["Effect"] == "Allow" for action in s["Action"]}
+        denied, = [s for s in statements if s["Effect"] == "Deny"]
+        self.assertEqual(set(denied["Action"]), allowed)
+        self.assertEqual(denied["Condition"]["ArnLike"]["lambda:SourceFunctionArn"],
+                         f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-*")
+        for function in self.stacks["created"].of_type("AWS::Lambda::Function").values():
+            self.assertTrue(function["FunctionName"].startswith(f"{STACK}-"))
+
+    # --- Settings and secrets
+
+    def test_settings_of_the_functions(self):
+        common = {"SECRET_KEY": "", "ALGORITHM": "HS256", "ACCESS_TOKEN_EXPIRE_MINUTES": "60", "TOKEN_ISSUER": "people",
+                  "PASSWORD_MIN_LENGTH": "8", "FAILURES_PER_ADDRESS": "50", "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
+                  "SECRET_KEY_ARN": "<SigningKeyBlue>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyGreen>",
+                  "DATABASE_SECRET_ARN": "", "DATABASE_IAM_AUTH": "true", "DATABASE_POOLER": "none"}
+        differences = {
+            "a secret": {"DATABASE_URL": "", "DATABASE_SECRET_ARN": SECRET + "application", "DATABASE_IAM_AUTH": "false"},
+            "IAM": {"DATABASE_URL": "postgres://people_app@db.example.com:5432/people"},
+            "created": {"DATABASE_URL": "postgres://people_app@<Database.Endpoint.Address>:5432/people"},
+            "created behind a proxy": {
+                "DATABASE_URL": "postgres://people_app@<Proxy.Endpoint>:5432/people", "DATABASE_POOLER": "transaction",
+                "SECRET_KEY_ARN": "<SigningKeyGreen>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyBlue>"},
+        }
+        for database, stack in self.stacks.items():
+            for name, function in stack.of_type("AWS::Lambda::Function").items():
+                with self.subTest(database=database, function=name):
+                    variables = function["Environment"]["Variables"]
+                    if name == "Migrate":
+                        password = database == "a secret"
+                        self.assertEqual(variables, {
+                            "DATABASE_SECRET_ARN":
+                                "<OwnerSecret>" if "CreateDatabase" in SCENARIOS[database] else SECRET + "owner",
+                            "DATABASE_URL": "", "DATABASE_IAM_AUTH": "false", "DATABASE_POOLER": "none",
+                            "APPLICATION_ROLE": "people_app",
+                            "APPLICATION_SECRET_ARN": SECRET + "application" if password else ""})
+                    else:
+                        revision = {"REVISION": variables["REVISION"]}
+                        self.assertEqual(variables, common | differences[database] | revision)
+
+    @with_each_database
+    def test_no_secret_is_in_plain_sight(self, stack):
+        for name, about in stack.raw["Parameters"].items():
+            if re.search(r"(?i)password|secret|key", name):
+                self.assertRegex(name, r"Arn$|^(PasswordMinLength|SecretsEndpoint|SigningKey)$")
+        text = json.dumps(stack.raw)
+        self.assertNotRegex(text, r"postgres(ql)?://[^/\"@]*:[^/\"@]*@")
+        for name, secret in stack.of_type("AWS::SecretsManager::Secret").items():
+            self.assertNotIn("SecretString", secret)
+            self.assertGreaterEqual(secret["GenerateSecretString"]["PasswordLength"], 40)
+        for name in ("SigningKeyBlue", "SigningKeyGreen"):
+            self.assertEqual(stack.resources[name]["Properties"]["GenerateSecretString"]["PasswordLength"], 64)
+        for name, instance in stack.of_type("AWS::RDS::DBInstance").items():
+            self.assertRegex(instance["MasterUserPassword"], r"^\{\{resolve:secretsmanager:<OwnerSecret>:SecretString:password}}$")
+
+    def test_a_changed_parameter_is_a_new_version(self):
+        # The name of a version is a hash of the function's text in the template, in which a parameter is but a name.
+        # REVISION stands for the parameters' values: whoever changes one has to change it too.
+        environments = tomllib.loads((ROOT / "samconfig.toml").read_text())
+        parameters = [sorted(environments[name]["deploy"]["parameters"]["parameter_overrides"])
+                      for name in ("production", "staging")]
+        digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:6]
+        for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
+            revision = function["Environment"]["Variables"].get("REVISION")
+            if function["FunctionName"] == f"{STACK}-migrate":
+                self.assertIsNone(revision)
+            else:
+                self.assertRegex(revision, f"^[0-9]+-{digest}$", f"the parameters changed: set REVISION to N-{digest}")
+
+    def test_parameters_are_known(self):
+        environments = tomllib.loads((ROOT / "samconfig.toml").read_text())
+        for name in ("staging", "production"):
+            settings = environments[name]["deploy"]["parameters"]
+            self.assertEqual(settings["capabilities"], "CAPABILITY_IAM")
+            parameters = dict(pair.split("=", 1) for pair in settings["parameter_overrides"])
+            stack = Expanded(parameters)
+            for name, value in parameters.items():
+                about = stack.raw["Parameters"][name]
+                self.assertRegex(value, about.get("AllowedPattern", "."))
+                self.assertIn(value, list(map(str, about.get("AllowedValues", [value]))))
+
+    # --- Logs, alarms, deployment
+
+    @with_each_database
+    def test_logs_are_json_and_do_not_stay_for_ever(self, stack):
+        groups = stack.of_type("AWS::Logs::LogGroup")
+        for group in groups.values():
+            self.assertEqual(group["RetentionInDays"], "30")
+        for name, function in stack.of_type("AWS::Lambda::Function").items():
+            self.assertEqual(function["LoggingConfig"]["LogFormat"], "JSON")
+            self.assertEqual(function["LoggingConfig"]["LogGroup"], f"<{name}Log>")
+            self.assertEqual(groups[f"{name}Log"]["LogGroupName"], f"/aws/lambda/{function['FunctionName']}")
+
+    @with_each_database
+    def test_every_function_has_its_alarms(self, stack):
+        alarms = stack.of_type("AWS::CloudWatch::Alarm")
+        for alarm in alarms.values():
+            self.assertEqual(alarm["AlarmActions"], ["<AlarmTopic>"])
+        watched = {(dimension["Value"], alarm["MetricName"], alarm.get("ExtendedStatistic"))
+                   for alarm in alarms.values() for dimension in alarm.get("Dimensions", [])}
+        own = {alarm["MetricName"] for alarm in alarms.values() if alarm["Namespace"] == f"people/{STACK}"}
+        filters = {f["MetricTransformations"][0]["MetricName"]: f
+                   for f in stack.of_type("AWS::Logs::MetricFilter").values()}
+        self.assertEqual(own, set(filters))
+        for name in [*ROUTES, "Migrate"]:
+            self.assertIn((f"<{name}>", "Errors", None), watched)
+            self.assertIn((f"<{name}>", "Throttles", None), watched)
+        for name in ROUTES:
+            self.assertIn((f"<{name}>", "Duration", "p95"), watched)
+            self.assertIn((f"<{name}>", "Duration", "p99"), watched)
+            self.assertEqual(filters[f"{name}Failures"]["LogGroupName"], f"<{name}Log>")
+            self.assertEqual(filters[f"{name}Failures"]["FilterPattern"], "{ $.status >= 500 }")
+        self.assertEqual(filters["LockOuts"]["LogGroupName"], "<LoginLog>")
+        self.assertEqual(filters["LockOuts"]["FilterPattern"], '{ $.event = "authn_login_fail_max" }')
+
+    def test_the_event_that_the_lock_out_alarm_waits_for_is_the_one_that_is_logged(self):
+        self.assertIn('("authn_login_fail_max", None)', (ROOT / "shared/src/telemetry.rs").read_text())
+
+    @with_each_database
+    def test_new_code_takes_over_gradually_and_alarms_take_it_back(self, stack):
+        groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
+        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in ROUTES})
+        for name in ROUTES:
+            group = groups[f"{name}DeploymentGroup"]
+            self.assertIn("Canary10Percent5Minutes", group["DeploymentConfigName"])
+            self.assertEqual(group["AutoRollbackConfiguration"]["Enabled"], True)
+            self.assertIn("DEPLOYMENT_STOP_ON_ALARM", group["AutoRollbackConfiguration"]["Events"])
+            self.assertEqual([alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]],
+                             [f"<{name}{kind}Alarm>" for kind in ("Errors", "Failures", "LatencyP99")])
+            self.assertTrue(group["AlarmConfiguration"]["Enabled"])
+            self.assertIn("CodeDeployLambdaAliasUpdate", stack.raw["Resources"][f"{name}Aliaslive"]["UpdatePolicy"])
+
+    # --- The database
+
+    def test_a_created_database_is_encrypted_private_backed_up_and_hard_to_lose(self):
+        for name in ("a secret", "IAM"):
+            self.assertEqual(self.stacks[name].of_type("AWS::RDS::DBInstance"), {})
+        for name in ("created", "created behind a proxy"):
+            stack = self.stacks[name]
+            database = stack.resources["Database"]
+            self.assertEqual(database["DeletionPolicy"], "Snapshot")
+            self.assertEqual(database["UpdateReplacePolicy"], "Snapshot")
+            expected = {"Engine": "postgres", "EngineVersion": "18", "StorageEncrypted": True, "PubliclyAccessible": False,
+                        "DeletionProtection": "true", "EnableIAMDatabaseAuthentication": True,
+                        "AutoMinorVersionUpgrade": True, "CopyTagsToSnapshot": True}
+            self.assertEqual({key: database["Properties"].get(key) for key in expected}, expected)
+            self.assertGreaterEqual(int(database["Properties"]["BackupRetentionPeriod"]), 7)
+            self.assertEqual(stack.resources["DatabaseParameters"]["Properties"]["Parameters"]["rds.force_ssl"], "1")
+
+    def test_a_created_database_is_reached_from_the_functions_alone(self):
+        for name in ("created", "created behind a proxy"):
+            stack = self.stacks[name]
+            functions = {f["VpcConfig"]["SecurityGroupIds"][0] for f in stack.of_type("AWS::Lambda::Function").values()}
+            self.assertEqual(functions, {"<FunctionSecurityGroup>"})
+            for group in stack.of_type("AWS::EC2::SecurityGroup").values():
+                self.assertEqual(group.get("SecurityGroupIngress", []), [])
+                for rule in group["SecurityGroupEgress"]:
+                    self.assertNotIn(rule.get("CidrIp"), ["0.0.0.0/0"])
+            for rule in stack.of_type("AWS::EC2::SecurityGroupIngress").values():
+                self.assertIn(rule["SourceSecurityGroupId"], ["<FunctionSecurityGroup>", "<ProxySecurityGroup>"])
+                self.assertEqual(rule["FromPort"], rule["ToPort"])
+
+    def test_the_proxy_wants_tls_and_knows_no_password(self):
+        stack = self.stacks["created behind a proxy"]
+        proxy = stack.resources["Proxy"]["Properties"]
+        self.assertEqual((proxy["RequireTLS"], proxy["DefaultAuthScheme"]), (True, "IAM_AUTH"))
+        self.assertNotIn("Auth", proxy)
+        self.assertNotIn("Proxy", self.stacks["created"].present)
+
+    @with_each_database
+    def test_outputs_lead_to_the_service(self, stack):
+        self.assertEqual(stack.outputs["Url"], "<Gateway.ApiEndpoint>")
+        self.assertEqual(stack.outputs["MigrateFunction"], "<Migrate>")
+
+
+if __name__ == "__main__":
+    unittest.main()
