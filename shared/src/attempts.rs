@@ -222,6 +222,30 @@ pub async fn reserve_registration(
     })
 }
 
+/// Removes at most `most` of the counts that are forgotten: nothing has been counted on them for a day. How many it
+/// removed: fewer than `most` when no others are left, but for those that somebody is counting on at this moment.
+///
+/// # Errors
+/// The driver's.
+pub async fn purge(executor: impl PgExecutor<'_>, most: u32) -> Result<u64, sqlx::Error> {
+    let removed = sqlx::query!(
+        r#"
+        DELETE FROM people.attempt
+        WHERE key IN (
+            SELECT key FROM people.attempt
+            WHERE since < now() - interval '1 day'
+            ORDER BY since
+            LIMIT $1
+            FOR UPDATE SKIP LOCKED
+        )
+        "#,
+        i64::from(most),
+    )
+    .execute(executor)
+    .await?;
+    Ok(removed.rows_affected())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

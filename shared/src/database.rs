@@ -193,6 +193,17 @@ impl Database {
         }
     }
 
+    /// Connects before there is a request, so that the first one finds a connection. A database that cannot be reached is
+    /// none of the start's business: the request will find out.
+    pub async fn connect_ahead(&self) {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return;
+        };
+        if let Ok(connection) = self.connect().await {
+            self.keep(connection);
+        }
+    }
+
     /// Runs a statement that only reads. It is sent a second time if its connection dies under it.
     ///
     /// # Errors
@@ -304,24 +315,26 @@ impl Database {
         // A connection that was abandoned in the middle of an answer is dropped, never given to the next request.
         match outcome {
             Ok(Ok(value)) => {
-                self.idle().push(Idle {
-                    connection,
-                    since: wall_clock(),
-                });
+                self.keep(connection);
                 Ok(value)
             }
             Ok(Err(error)) => {
                 let failure = Failure::Driver(error);
                 if !failure.lost_connection() && !failure.did_not_run() && self.pooler == Pooler::None {
-                    self.idle().push(Idle {
-                        connection,
-                        since: wall_clock(),
-                    });
+                    self.keep(connection);
                 }
                 Err(failure)
             }
             Err(_) => Err(Failure::Silence("no answer to a statement")),
         }
+    }
+
+    /// For the next request.
+    fn keep(&self, connection: Connection) {
+        self.idle().push(Idle {
+            connection,
+            since: wall_clock(),
+        });
     }
 
     /// The connection used last, unless it died while it was idle.

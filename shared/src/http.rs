@@ -311,10 +311,15 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
         let outcome = async { handle(app().await?, endpoint, &request).await };
         Ok::<_, std::convert::Infallible>(boundary(endpoint, &request, outcome).await)
     }));
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
+    let serving = lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
         adapter.call(LambdaEvent::new(with_every_header(event.payload), event.context))
-    }))
-    .await
+    }));
+    let connecting = async {
+        if let Some(app) = instance.get() {
+            app.database.connect_ahead().await;
+        }
+    };
+    tokio::join!(connecting, serving).1
 }
 
 /// An event of a REST API lists every header, and the last one of each name a second time. `lambda_http` would let that

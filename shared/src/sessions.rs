@@ -42,13 +42,6 @@ pub async fn open(
     reservation: &Reservation,
     rehash: Option<&Rehash>,
 ) -> Result<bool, sqlx::Error> {
-    // Months and days of an interval depend on the calendar, microseconds do not.
-    let microseconds = session.lifetime.num_microseconds().unwrap_or(i64::MAX);
-    let lifetime = PgInterval {
-        months: 0,
-        days: 0,
-        microseconds,
-    };
     let (cleared, refunded, reserved_at, last_since) = reservation.refund();
     let written = sqlx::query!(
         r#"
@@ -65,7 +58,7 @@ pub async fn open(
         session.session_id,
         session.user_id,
         session.token.as_str(),
-        lifetime,
+        interval(session.lifetime),
         rehash.map(|rehash| rehash.new.as_str()),
         rehash.map(|rehash| rehash.old.as_str()),
         &cleared,
@@ -122,4 +115,42 @@ pub async fn end(executor: impl PgExecutor<'_>, token: &VerifiedToken) -> Result
     .execute(executor)
     .await?;
     Ok(ended.rows_affected() == 1)
+}
+
+/// Removes at most `most` of the sessions that ended over `retention` ago, oldest first. How many it removed: fewer than
+/// `most` when no others are left, but for those that somebody else is removing at this moment.
+///
+/// # Errors
+/// The driver's.
+pub async fn purge(
+    executor: impl PgExecutor<'_>,
+    retention: TimeDelta,
+    most: u32,
+) -> Result<u64, sqlx::Error> {
+    let removed = sqlx::query!(
+        r#"
+        DELETE FROM people.user_session
+        WHERE session_id IN (
+            SELECT session_id FROM people.user_session
+            WHERE least(logout_time, expires_at) < now() - $1::interval
+            ORDER BY least(logout_time, expires_at)
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        )
+        "#,
+        interval(retention),
+        i64::from(most),
+    )
+    .execute(executor)
+    .await?;
+    Ok(removed.rows_affected())
+}
+
+/// Months and days of an interval depend on the calendar, microseconds do not.
+fn interval(duration: TimeDelta) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: duration.num_microseconds().unwrap_or(i64::MAX),
+    }
 }

@@ -442,6 +442,35 @@ async fn a_warm_request_takes_the_round_trips_that_are_promised() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_made_ahead_is_the_first_requests() {
+    let behind = Service::start().await;
+    let token = behind.token_of_new_user("alice").await;
+    let proxy = Proxy::to(&behind.database, Link::Up).await;
+    let service = Service::on(proxy.of(&behind.database), &[]);
+    service.connect_ahead().await;
+    proxy.round_trips();
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+    // The driver sends a statement that is new to its connection in two parts.
+    assert_eq!((proxy.round_trips(), proxy.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_made_ahead_is_made_by_the_first_request() {
+    let behind = Service::start().await;
+    let token = behind.token_of_new_user("alice").await;
+    let proxy = Proxy::to(&behind.database, Link::Refusing).await;
+    let service = Service::on(proxy.of(&behind.database), &[]);
+    service.connect_ahead().await;
+    proxy.set(Link::Up);
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+
+    proxy.set(Link::Silent);
+    let service = Service::on(proxy.of(&behind.database), &[]);
+    let (reply, ()) = tokio::join!(in_time(service.get("/auth/me", &token)), service.connect_ahead());
+    assert_unavailable(&reply);
+}
+
+#[tokio::test]
 async fn an_outdated_schema_is_503_on_health_and_everywhere() {
     let service = Service::on(Database::empty().await, &[]);
     let health = service.get("/health", "").await;

@@ -152,6 +152,11 @@ impl Service {
         }
     }
 
+    /// What a deployed instance does while it waits for its first request.
+    pub async fn connect_ahead(&self) {
+        self.app.database.connect_ahead().await;
+    }
+
     /// Sends any request.
     pub async fn send(&self, mut request: Request<Body>) -> Reply {
         if request.extensions().get::<ConnectInfo<SocketAddr>>().is_none() {

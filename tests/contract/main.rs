@@ -21,6 +21,7 @@ mod pooler;
 mod properties;
 mod proxy;
 mod register;
+mod retention;
 mod smoke;
 mod tls;
 mod tokens;
