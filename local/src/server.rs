@@ -56,6 +56,7 @@ const fn refusing(handler: shared::http::Handler) -> Endpoint {
         method: "*",
         path: "*",
         headers: &[],
+        statements: &[],
         handler,
     }
 }

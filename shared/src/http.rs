@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::app::{App, StartError};
 use crate::body;
 use crate::config::Environment;
+use crate::database::Preparation;
 use crate::error::{Error, FieldError};
 use crate::telemetry;
 
@@ -35,6 +36,8 @@ pub struct Endpoint {
     pub path: &'static str,
     /// Headers of every response of this endpoint, besides those of all.
     pub headers: &'static [(&'static str, &'static str)],
+    /// What its requests send to the database.
+    pub statements: &'static [Preparation],
     /// Answers a request at a time.
     pub handler: Handler,
 }
@@ -316,7 +319,7 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
     }));
     let connecting = async {
         if let Some(app) = instance.get() {
-            app.database.connect_ahead().await;
+            app.database.connect_ahead(endpoint.statements).await;
         }
     };
     tokio::join!(connecting, serving).1
