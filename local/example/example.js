@@ -98,6 +98,10 @@ function element(id, kind) {
 const guest = element("guest", HTMLElement);
 const member = element("member", HTMLElement);
 const memberProblem = element("member-problem", HTMLElement);
+const forms = {
+  register: element("register", HTMLFormElement),
+  login: element("login", HTMLFormElement),
+};
 
 /** @param {string} text */
 function tell(text) {
@@ -113,6 +117,11 @@ function show(user, focus) {
   guest.hidden = user !== undefined;
   member.hidden = user === undefined;
   memberProblem.textContent = "";
+  // What was typed, passwords above all, stays on no hidden part.
+  for (const form of Object.values(forms)) {
+    form.reset();
+    mark(form, "", []);
+  }
   element("user", HTMLDListElement).replaceChildren();
   if (user) element("member-heading", HTMLElement).textContent = `Logged in as ${user.user_name}`;
   element(focus, HTMLElement).focus();
@@ -178,11 +187,11 @@ async function attempt(complain, action) {
 }
 
 /**
- * @param {"register" | "login"} id
+ * @param {keyof typeof forms} name
  * @param {(form: HTMLFormElement) => Promise<void>} action
  */
-function onSubmit(id, action) {
-  const form = element(id, HTMLFormElement);
+function onSubmit(name, action) {
+  const form = forms[name];
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     void attempt((problem) => mark(form, problem, []), () => action(form));
@@ -216,7 +225,6 @@ onSubmit("login", async (form) => {
   if (answer.code !== 1) {
     return mark(form, explain(answer), answer.code === 42201 ? answer.data.errors : []);
   }
-  form.reset();
   token = answer.data.access_token;
   tell("You are logged in.");
   show(answer.data.user_info, "member-heading");

@@ -205,6 +205,9 @@ for (const [device, options] of /** @type {const} */ ([["desktop", {}], ["phone"
     await member.getByRole("button", { name: "Log out" }).click();
     await status.getByText("You are logged out.").waitFor();
     assert.equal(await member.isVisible(), false);
+    // Nothing of before is left, a password least of all.
+    assert.deepEqual(await page.locator("input").evaluateAll((all) => all.map((/** @type {any} */ input) => input.value).join("")), "");
+    assert.equal((await page.locator(".problem").allInnerTexts()).join(""), "");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "login-heading");
     const kept = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
     assert.deepEqual(kept, [0, 0, ""]);

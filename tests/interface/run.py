@@ -90,7 +90,7 @@ def test(base, scratch):
     print(f"      look at {options.screenshots}")
     schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
     run("no answer that is not described", schemathesis, "run", DESCRIPTION, "--url", base, "--seed", "1",
-        "--max-examples", "200", "--request-timeout", "10", "--exclude-checks", EXCLUDED_CHECKS, cwd=scratch,
+        "--max-examples", "100", "--request-timeout", "10", "--exclude-checks", EXCLUDED_CHECKS, cwd=scratch,
         PEOPLE_URL=base, SCHEMATHESIS_HOOKS="schemathesis_login", PYTHONPATH=str(HERE), PYTHONDONTWRITEBYTECODE="1")
 
 

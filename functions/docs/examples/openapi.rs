@@ -65,6 +65,8 @@ fn text() -> String {
 fn document() -> OpenApi {
     let mut document = Handlers::openapi();
     document.info.description = Some(description());
+    // It would be the crate's. The service is nobody else's to use.
+    document.info.license = None;
     let mut components = document.components.take().unwrap_or_default();
     components.security_schemes = security_schemes();
     for error in Error::each() {
@@ -332,7 +334,7 @@ fn description() -> String {
             .to_owned();
     for error in Error::each() {
         let (status, code, message) = (error.status().as_u16(), error.code(), error.message());
-        writeln!(text, "| {status} | {code} | {message} |").expect("a String");
+        writeln!(text, "| {status} | `{code}` | {message} |").expect("a String");
     }
     text + "\nA path or a method that does not exist is answered by the gateway where there is one, without an envelope.\n"
 }
@@ -357,7 +359,7 @@ mod tests {
         for error in Error::each() {
             let (status, code, message) = (error.status().as_u16(), error.code(), error.message());
             assert!(
-                text.contains(&format!("| {status} | {code} | {message} |\n")),
+                text.contains(&format!("| {status} | `{code}` | {message} |\n")),
                 "{code}"
             );
             for endpoint in ENDPOINTS.into_iter().filter(|endpoint| answers(endpoint, &error)) {
