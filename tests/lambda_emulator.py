@@ -10,6 +10,7 @@ The database must be migrated. Each run makes accounts of its own, so it can be 
 
 import argparse
 import base64
+import gzip
 import json
 import os
 import pathlib
@@ -24,6 +25,8 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FUNCTIONS = ["register", "login", "logout", "me", "health"]
+# Without settings and without a database.
+DOCS = "docs"
 HEADERS = {
     "content-type": "application/json",
     "cache-control": "no-store",
@@ -54,10 +57,9 @@ def check(what, passed, otherwise=""):
 
 def environment(database_url, secret_key=SECRET_KEY):
     """What the function sees: nothing of the caller's environment but PATH, so that no setting leaks in."""
-    return {
+    settings = {"DATABASE_URL": database_url, "SECRET_KEY": secret_key} if database_url else {}
+    return settings | {
         "PATH": os.environ["PATH"],
-        "DATABASE_URL": database_url,
-        "SECRET_KEY": secret_key,
         "AWS_LAMBDA_FUNCTION_NAME": "test",
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
@@ -181,6 +183,27 @@ def session(functions, suffix):
     return form.get("access_token", "none")
 
 
+def documentation(emulator):
+    """The pages: theirs are other headers than the envelope's, and what is compressed is sent as Base64."""
+    for suffix in ["", "-rest"]:
+        for path, kind, encoding in [("/docs", "text/html; charset=utf-8", None), ("/openapi.json", "application/json", None),
+                                     ("/docs/swagger-ui-bundle.js", "text/javascript; charset=utf-8", "gzip")]:
+            event = json.loads((ROOT / f"tests/events/docs{suffix}.json").read_text().replace('/docs"', f'{path}"'))
+            answer, _ = emulator.invoke(event)
+            headers = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
+            headers |= {name.lower(): ", ".join(value) for name, value in (answer.get("multiValueHeaders") or {}).items()}
+            what = f"docs{suffix}: {path}"
+            check(f"{what}: status 200", answer.get("statusCode") == 200, answer)
+            check(f"{what}: headers", (headers.get("content-type"), headers.get("content-encoding")) == (kind, encoding), headers)
+            body = base64.b64decode(answer["body"]) if answer.get("isBase64Encoded") else answer["body"].encode()
+            check(f"{what}: whole", len(gzip.decompress(body) if encoding else body) > 500, len(body))
+            check(f"{what}: fits into an answer of Lambda", len(json.dumps(answer)) < 6_000_000)
+            missing = {name for name in HEADERS if name not in headers}
+            check(f"{what}: every header", not missing, missing)
+        event = json.loads((ROOT / f"tests/events/docs{suffix}.json").read_text().replace('/docs"', '/docs/nothing"'))
+        call(emulator, f"docs{suffix}: no such file", event, 404, 40401)
+
+
 def dead_database(title, database_url, token):
     for name in ["me", "health"]:
         emulator = Emulator(name, database_url)
@@ -215,6 +238,7 @@ try:
     for name in FUNCTIONS:
         log = functions[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")
+    documentation(Emulator(DOCS, database_url=None))
     for name in FUNCTIONS:
         short_key(name)
     dead_database("that refuses connections", f"postgres://nobody@127.0.0.1:{free_ports(1)[0]}/none", token)

@@ -12,6 +12,7 @@ nothing, runs the functions in a base image made of the machine's own C library 
 import argparse
 import contextlib
 import glob
+import gzip
 import io
 import json
 import os
@@ -245,6 +246,9 @@ def invoke_every_function(sam):
         return body
 
     health = expect("Health", 200, 1)
+    page = sam.invoke("Docs", event("docs"))
+    check("sam local invoke Docs -e tests/events/docs.json: a page",
+          page.get("statusCode") == 200 and page["body"].startswith("<!doctype html>"), page)
     check("health: current", health["data"] == {"status": "ok", "database": "up", "schema": "current"}, health)
     expect("Register", 200, 1)
     expect("Register", 409, 40901)
@@ -270,6 +274,10 @@ def session_of_the_readme(base):
     check("the README's session: the database is up", answers[4]["data"]["database"] == "up", answers[4])
     with urllib.request.urlopen(f"{base}/health") as response:
         check("start-api passes our headers on", response.headers["cache-control"] == "no-store", response.headers)
+    with urllib.request.urlopen(f"{base}/openapi.json") as response:
+        check("start-api: the description", json.load(response)["openapi"].startswith("3.1"))
+    with urllib.request.urlopen(f"{base}/docs/swagger-ui.css") as response:
+        check("start-api: a compressed file", b"swagger-ui" in gzip.decompress(response.read()))
 
 
 def main():

@@ -153,6 +153,7 @@ fn announce(address: SocketAddr, place: &str, embedded: bool) {
     let banner = format!(
         "Listening on http://{address}\n\
          Database: {kind} at {place}\n\
+         In a browser: http://{address} the example, http://{address}/docs the interface\n\
          Try: curl -s http://{address}/user/register -H 'content-type: application/json' \
          -d '{{\"userid\":\"alice\",\"password\":\"correct horse battery staple\"}}'\n"
     );

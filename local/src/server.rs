@@ -18,8 +18,11 @@ use shared::app::App;
 use shared::body::MAX_BYTES;
 use shared::error::Error;
 use shared::http::{Endpoint, serve};
+use shared::pages::Page;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
+
+use crate::example;
 
 /// Longest that a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -36,13 +39,23 @@ pub static ENDPOINTS: [&Endpoint; 5] = [
     &health::ENDPOINT,
 ];
 
+/// Every page: those of the function `docs`, and the example.
+pub fn pages() -> impl Iterator<Item = &'static Page> {
+    docs::PAGES.iter().chain(&example::PAGES)
+}
+
+/// Who answers a request.
+enum Target {
+    Function(&'static Endpoint),
+    Page(&'static Page),
+}
+
 static NOT_FOUND: Endpoint = refusing(|_, _, _| Box::pin(async { Err(Error::NotFound) }));
 
 static METHOD_NOT_ALLOWED: Endpoint = refusing(|_, request, _| {
-    let methods: Vec<_> = ENDPOINTS
-        .iter()
-        .filter(|endpoint| endpoint.path == request.uri().path())
-        .map(|endpoint| endpoint.method)
+    let methods: Vec<_> = routes()
+        .filter(|(_, path, _)| *path == request.uri().path())
+        .map(|(method, ..)| method)
         .collect();
     let allow = methods.join(", ");
     Box::pin(async { Err(Error::MethodNotAllowed { allow }) })
@@ -94,35 +107,45 @@ async fn dispatch(State(app): State<Arc<App>>, request: AxumRequest) -> AxumResp
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(address)| *address);
     let (parts, body) = request.into_parts();
-    let (endpoint, body) = match route(&parts.method, parts.uri.path()) {
-        Err(refusing) => (refusing, Vec::new()),
-        Ok(endpoint) => match tokio::time::timeout(BODY_DEADLINE, read_body(body.into_data_stream())).await {
-            Ok(Ok(body)) => (endpoint, body),
-            Ok(Err(_)) | Err(_) => (&INCOMPLETE_BODY, Vec::new()),
+    let (target, body) = match route(&parts.method, parts.uri.path()) {
+        Err(refusing) => (Target::Function(refusing), Vec::new()),
+        Ok(target) => match tokio::time::timeout(BODY_DEADLINE, read_body(body.into_data_stream())).await {
+            Ok(Ok(body)) => (target, body),
+            Ok(Err(_)) | Err(_) => (Target::Function(&INCOMPLETE_BODY), Vec::new()),
         },
     };
     let mut request = Request::from_parts(parts, Body::Binary(body));
     request.extensions_mut().insert(request_context(source));
-    serve(&app, endpoint, request).await.map(|body| match body {
+    let response = match target {
+        Target::Function(endpoint) => serve(&*app, endpoint, request).await,
+        Target::Page(page) => page.serve(request).await,
+    };
+    response.map(|body| match body {
         Body::Text(text) => AxumBody::from(text),
         Body::Binary(bytes) => AxumBody::from(bytes),
         _ => AxumBody::empty(),
     })
 }
 
-/// The function for a request, or else the endpoint that refuses it.
-fn route(method: &Method, path: &str) -> Result<&'static Endpoint, &'static Endpoint> {
-    let mut on_path = ENDPOINTS
+/// Method, path and who answers.
+fn routes() -> impl Iterator<Item = (&'static str, &'static str, Target)> {
+    let functions = ENDPOINTS
         .into_iter()
-        .filter(|endpoint| endpoint.path == path)
-        .peekable();
+        .map(|endpoint| (endpoint.method, endpoint.path, Target::Function(endpoint)));
+    functions.chain(pages().map(|page| ("GET", page.path, Target::Page(page))))
+}
+
+/// Who answers a request, or else the endpoint that refuses it.
+fn route(method: &Method, path: &str) -> Result<Target, &'static Endpoint> {
+    let mut on_path = routes().filter(|(_, on, _)| *on == path).peekable();
     let refusing = if on_path.peek().is_some() {
         &METHOD_NOT_ALLOWED
     } else {
         &NOT_FOUND
     };
     on_path
-        .find(|endpoint| endpoint.method == method.as_str())
+        .find(|(allowed, ..)| *allowed == method.as_str())
+        .map(|(.., target)| target)
         .ok_or(refusing)
 }
 

@@ -2,6 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::StartError;
@@ -53,15 +54,48 @@ pub enum Error {
 }
 
 /// A field that was refused, and why; never its value.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, PartialEq, Eq, ToSchema)]
 pub struct FieldError {
     /// The member of the request.
+    #[schema(example = "password")]
     pub field: &'static str,
     /// One short sentence.
+    #[schema(value_type = String, example = "is too short")]
     pub message: Refusal,
 }
 
 impl Error {
+    /// One of each kind, by code.
+    pub fn each() -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(Self::MalformedBody), Self::next)
+    }
+
+    fn next(&self) -> Option<Self> {
+        Some(match self {
+            Self::MalformedBody => Self::WrongCredentials { user_id: None },
+            Self::WrongCredentials { .. } => Self::NoCredentials,
+            Self::NoCredentials => Self::TokenNotLive,
+            Self::TokenNotLive => Self::NotFound,
+            Self::NotFound => Self::MethodNotAllowed {
+                allow: "GET".to_owned(),
+            },
+            Self::MethodNotAllowed { .. } => Self::UseridTaken,
+            Self::UseridTaken => Self::BodyTooLarge,
+            Self::BodyTooLarge => Self::UnsupportedMediaType,
+            Self::UnsupportedMediaType => Self::Refused(vec![FieldError {
+                field: "password",
+                message: "is too short",
+            }]),
+            Self::Refused(_) => Self::TooManyAttempts {
+                retry_after: 8,
+                event: SecurityEvent::LoginFailMax,
+            },
+            Self::TooManyAttempts { .. } => Self::Defect(String::new()),
+            Self::Defect(_) => Self::Unavailable(String::new()),
+            Self::Unavailable(_) => return None,
+        })
+    }
+
     /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {

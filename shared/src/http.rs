@@ -16,6 +16,7 @@ use lambda_http::{
 use serde::Serialize;
 use tokio::sync::OnceCell;
 use tracing::Instrument as _;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::{App, StartError};
@@ -28,8 +29,23 @@ use crate::telemetry;
 /// A request that takes longer than this is answered with 503 while the gateway still waits (it gives up after 30 s).
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a function serves: its route and its handler.
-pub struct Endpoint {
+/// Headers of every response. A reply may have others of the same name instead.
+pub static HEADERS: [(HeaderName, &str); 5] = [
+    (header::CONTENT_TYPE, "application/json"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (
+        header::STRICT_TRANSPORT_SECURITY,
+        "max-age=63072000; includeSubDomains",
+    ),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+];
+
+/// What a function serves: its route and its handler. `S` is what the handler needs: most need an [`App`].
+pub struct Endpoint<S = App> {
     /// `GET` or `POST`.
     pub method: &'static str,
     /// The path behind the gateway.
@@ -39,18 +55,19 @@ pub struct Endpoint {
     /// What its requests send to the database.
     pub statements: &'static [Preparation],
     /// Answers a request at a time.
-    pub handler: Handler,
+    pub handler: Handler<S>,
 }
 
 /// A handler: the instance's [`App`], the request, the current time.
-pub type Handler = for<'a> fn(&'a App, &'a Request, DateTime<Utc>) -> BoxFuture<'a, Result<Reply, Error>>;
+pub type Handler<S = App> =
+    for<'a> fn(&'a S, &'a Request, DateTime<Utc>) -> BoxFuture<'a, Result<Reply, Error>>;
 
 /// What a handler answers.
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
     code: u32,
-    body: String,
+    body: Body,
     headers: Vec<(HeaderName, HeaderValue)>,
     error: Option<Error>,
 }
@@ -60,6 +77,21 @@ struct Envelope<T> {
     code: u32,
     message: &'static str,
     data: T,
+}
+
+/// `data` of a 42201.
+#[derive(Serialize, ToSchema)]
+pub struct RefusedFields<'a> {
+    /// Every refused field.
+    errors: &'a [FieldError],
+}
+
+/// `data` of a 42901.
+#[derive(Serialize, ToSchema)]
+pub struct Pause {
+    /// Whole seconds after which it may work again, as in the header `Retry-After`.
+    #[schema(minimum = 1, example = 8)]
+    retry_after: u32,
 }
 
 impl Reply {
@@ -102,10 +134,28 @@ impl Reply {
         Ok(Self {
             status,
             code,
-            body,
+            body: Body::Text(body),
             headers: Vec::new(),
             error: None,
         })
+    }
+
+    /// 200 with something else than JSON, as these headers say.
+    #[must_use]
+    pub fn file(body: Body, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            code: 1,
+            body,
+            headers,
+            error: None,
+        }
+    }
+
+    /// The body, and the headers that are this reply's own.
+    #[must_use]
+    pub fn body_and_headers(&self) -> (&Body, &[(HeaderName, HeaderValue)]) {
+        (&self.body, &self.headers)
     }
 
     /// Notes the error that this reply tells of, for the log, and adds the headers that go with it.
@@ -139,14 +189,14 @@ impl From<Error> for Reply {
         #[derive(Serialize)]
         #[serde(untagged)]
         enum Data<'a> {
-            Refused { errors: &'a [FieldError] },
-            Later { retry_after: u32 },
+            Refused(RefusedFields<'a>),
+            Later(Pause),
         }
         let data = match &error {
-            Error::Refused(errors) => Some(Data::Refused { errors }),
-            Error::TooManyAttempts { retry_after, .. } => Some(Data::Later {
+            Error::Refused(errors) => Some(Data::Refused(RefusedFields { errors })),
+            Error::TooManyAttempts { retry_after, .. } => Some(Data::Later(Pause {
                 retry_after: *retry_after,
-            }),
+            })),
             _ => None,
         };
         let envelope = Envelope {
@@ -159,7 +209,7 @@ impl From<Error> for Reply {
         Self {
             status: error.status(),
             code: error.code(),
-            body,
+            body: Body::Text(body),
             headers: Vec::new(),
             error: None,
         }
@@ -189,13 +239,13 @@ fn request_id(request: &Request) -> String {
 }
 
 /// Answers a request: every outcome, a panic included, becomes one of the contract's responses and one line of the log.
-pub async fn serve(app: &App, endpoint: &Endpoint, request: Request) -> Response<Body> {
-    boundary(endpoint, &request, handle(app, endpoint, &request)).await
+pub async fn serve<S>(state: &S, endpoint: &Endpoint<S>, request: Request) -> Response<Body> {
+    boundary(endpoint, &request, handle(state, endpoint, &request)).await
 }
 
 /// Makes a response and a line of the log of whatever becomes of a request.
-async fn boundary(
-    endpoint: &Endpoint,
+async fn boundary<S>(
+    endpoint: &Endpoint<S>,
     request: &Request,
     outcome: impl Future<Output = Result<Reply, Error>>,
 ) -> Response<Body> {
@@ -218,11 +268,11 @@ async fn boundary(
     .await
 }
 
-async fn handle(app: &App, endpoint: &Endpoint, request: &Request) -> Result<Reply, Error> {
+async fn handle<S>(state: &S, endpoint: &Endpoint<S>, request: &Request) -> Result<Reply, Error> {
     if body::bytes(request).len() > body::MAX_BYTES {
         return Err(Error::BodyTooLarge);
     }
-    let answer = AssertUnwindSafe(async { (endpoint.handler)(app, request, now()).await }).catch_unwind();
+    let answer = AssertUnwindSafe(async { (endpoint.handler)(state, request, now()).await }).catch_unwind();
     match tokio::time::timeout(DEADLINE, answer).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
@@ -255,7 +305,7 @@ fn log(reply: &Reply, took: Duration, cold: bool) {
     }
 }
 
-fn respond(endpoint: &Endpoint, request_id: &str, reply: Reply) -> Response<Body> {
+fn respond<S>(endpoint: &Endpoint<S>, request_id: &str, reply: Reply) -> Response<Body> {
     let mut response = plain_response(reply, request_id);
     for (name, value) in endpoint.headers {
         response
@@ -267,22 +317,10 @@ fn respond(endpoint: &Endpoint, request_id: &str, reply: Reply) -> Response<Body
 
 /// A response with the headers that all have.
 fn plain_response(reply: Reply, request_id: &str) -> Response<Body> {
-    let mut response = Response::new(Body::Text(reply.body));
+    let mut response = Response::new(reply.body);
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            header::STRICT_TRANSPORT_SECURITY,
-            "max-age=63072000; includeSubDomains",
-        ),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
-        ),
-    ] {
+    for (name, value) in &HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     if let Ok(request_id) = HeaderValue::from_str(request_id) {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sqlx::PgExecutor;
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::database::Preparing;
@@ -137,25 +138,35 @@ pub fn email(given: &str) -> Result<String, Refusal> {
 }
 
 /// A user as clients see one: `user_info`. Has no password hash to leak.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, PartialEq, Eq, ToSchema)]
+#[schema(description = "A user, as clients see one.")]
 pub struct User {
     /// Primary key, made by the database.
+    #[schema(example = "0b7e6c1a-2f4d-4a83-9c55-1d0f6a7b8c9d")]
     pub user_id: Uuid,
     /// Canonical, unique.
+    #[schema(example = "alice")]
     pub userid: String,
     /// Display name.
+    #[schema(example = "Alice")]
     pub user_name: String,
-    /// As the user stated it, as are the following.
+    /// As the user stated it.
+    #[schema(required = true, example = "DE")]
     pub country: Option<String>,
-    #[expect(missing_docs)]
+    /// As the user stated it.
+    #[schema(required = true, example = "engineer")]
     pub job: Option<String>,
-    #[expect(missing_docs)]
+    /// As the user stated it.
+    #[schema(required = true, example = "+49 30 123456")]
     pub phone: Option<String>,
-    #[expect(missing_docs)]
+    /// As the user stated it.
+    #[schema(required = true, example = "alice@example.com")]
     pub email: Option<String>,
-    #[expect(missing_docs)]
+    /// The level of Chinese at which the user starts, as stated.
+    #[schema(required = true, example = "HSK 2")]
     pub init_cn_level: Option<String>,
     /// When the account was made, by the database's clock.
+    #[schema(example = "2026-11-25T08:30:00.123456Z")]
     pub reg_time: DateTime<Utc>,
 }
 

@@ -328,7 +328,6 @@ async fn a_client_does_not_choose_the_request_id() {
 async fn an_unknown_path_is_40401() {
     let service = Service::start().await;
     for path in [
-        "/",
         "/nope",
         "/auth",
         "/auth/",

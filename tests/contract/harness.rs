@@ -157,8 +157,18 @@ impl Service {
         self.app.database.connect_ahead(endpoint.statements).await;
     }
 
+    /// Sends any request, of which the answer is text.
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let (status, headers, body) = self.exchange(request).await;
+        Reply {
+            status,
+            headers,
+            text: String::from_utf8(body).expect("UTF-8"),
+        }
+    }
+
     /// Sends any request.
-    pub async fn send(&self, mut request: Request<Body>) -> Reply {
+    pub async fn exchange(&self, mut request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
         if request.extensions().get::<ConnectInfo<SocketAddr>>().is_none() {
             let source: SocketAddr = SOURCE.parse().expect("an address");
             request.extensions_mut().insert(ConnectInfo(source));
@@ -166,16 +176,12 @@ impl Service {
         let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(body.into()).expect("UTF-8"),
-        }
+        (parts.status, parts.headers, body.into())
     }
 
     /// Calls one function as the Lambda runtime does, without the gateway around it.
     pub async fn invoke(&self, endpoint: &Endpoint, request: lambda_http::Request) -> Reply {
-        let (parts, body) = serve(&self.app, endpoint, request).await.into_parts();
+        let (parts, body) = serve(&*self.app, endpoint, request).await.into_parts();
         let lambda_http::Body::Text(text) = body else {
             panic!("the body is text")
         };

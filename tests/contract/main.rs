@@ -4,6 +4,7 @@ mod attempts;
 mod body;
 mod concurrency;
 mod deployment;
+mod docs;
 mod envelope;
 mod events;
 mod faults;

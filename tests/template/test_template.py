@@ -38,7 +38,8 @@ SCENARIOS = {
     "IAM": {**OWNER, "DatabaseHost": "db.example.com", "DatabaseResourceId": "db-ABC",
             "SubnetIds": CREATED["SubnetIds"], "SecurityGroupIds": "sg-0123456789abcdef0"},
     "created": CREATED,
-    "created behind a proxy": {**CREATED, "CreateProxy": "true", "SigningKey": "green", "RegisterConcurrency": "none"},
+    "created behind a proxy": {**CREATED, "CreateProxy": "true", "SigningKey": "green", "RegisterConcurrency": "none",
+                               "ServeDocs": "false"},
 }
 ROUTES = {
     "Register": ("post", "/user/register"),
@@ -47,6 +48,8 @@ ROUTES = {
     "Me": ("get", "/auth/me"),
     "Health": ("get", "/health"),
 }
+# The function Docs, where it is wanted.
+DOCS = {"Page": ("get", "/docs"), "Files": ("get", "/docs/{file}"), "Description": ("get", "/openapi.json")}
 GATEWAY_TIMEOUT = 30
 HANDLER_DEADLINE = 10
 
@@ -204,6 +207,10 @@ class Template(unittest.TestCase):
                         may.setdefault(action, []).extend(each(statement["Resource"]))
         return may
 
+    def docs(self, stack):
+        """The function Docs, where it is wanted."""
+        return {"Docs"} if stack.parameters["ServeDocs"] == "true" else set()
+
     # --- Functions and directories
 
     def test_every_directory_is_a_function_and_the_other_way_round(self):
@@ -222,12 +229,12 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_functions_run_on_amazon_linux_2023_and_end_before_the_gateway_gives_up(self, stack):
         functions = stack.of_type("AWS::Lambda::Function")
-        self.assertEqual(set(functions), set(ROUTES) | {"Migrate", "Purge"})
+        self.assertEqual(set(functions), set(ROUTES) | {"Migrate", "Purge"} | self.docs(stack))
         for name, function in functions.items():
             self.assertEqual(function["Runtime"], "provided.al2023")
             self.assertEqual(function["Architectures"], ["x86_64"])
             self.assertEqual(function["TracingConfig"], {"Mode": "Active"})
-            if name in ROUTES:
+            if name not in ("Migrate", "Purge"):
                 self.assertGreater(function["Timeout"], HANDLER_DEADLINE)
                 self.assertLess(function["Timeout"], GATEWAY_TIMEOUT)
                 self.assertLessEqual(function["MemorySize"], 1769)
@@ -254,23 +261,27 @@ class Template(unittest.TestCase):
         body = stack.of_type("AWS::ApiGatewayV2::Api")["Gateway"]["Body"]
         routes = {(method, path): operation for path, methods in body["paths"].items()
                   for method, operation in methods.items()}
-        self.assertEqual(set(routes), set(ROUTES.values()))
-        for name, route in ROUTES.items():
+        expected = [(name, "Route", route) for name, route in ROUTES.items()]
+        if self.docs(stack):
+            expected += [("Docs", event, route) for event, route in DOCS.items()]
+        self.assertEqual(set(routes), {route for _, _, route in expected})
+        for name, event, route in expected:
             integration = routes[route]["x-amazon-apigateway-integration"]
             self.assertIn(f"/functions/<{name}Aliaslive>/invocations", integration["uri"])
             self.assertEqual(integration["payloadFormatVersion"], "2.0")
-            permission = stack.resources[f"{name}RoutePermission"]["Properties"]
+            permission = stack.resources[f"{name}{event}Permission"]["Properties"]
             self.assertEqual(permission["FunctionName"], f"<{name}Aliaslive>")
-            self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{route[1]}"), permission)
+            path = route[1].replace("{file}", "*")
+            self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{path}"), permission)
+        # Nothing else may invoke a function but the schedule below.
+        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected) + 1)
 
     @with_each_database
-    def test_what_is_over_is_removed_every_hour_and_nothing_else_is_invoked_by_a_service(self, stack):
+    def test_what_is_over_is_removed_every_hour(self, stack):
         rule, = stack.of_type("AWS::Events::Rule").values()
         self.assertEqual(rule["ScheduleExpression"], "rate(1 hour)")
         self.assertEqual([target["Arn"] for target in rule["Targets"]], ["<Purge.Arn>"])
-        permissions = stack.of_type("AWS::Lambda::Permission")
-        self.assertEqual(set(permissions), {f"{name}RoutePermission" for name in ROUTES} | {"PurgeHourlyPermission"})
-        permission = permissions["PurgeHourlyPermission"]
+        permission = stack.resources["PurgeHourlyPermission"]["Properties"]
         self.assertEqual((permission["Principal"], permission["SourceArn"]), ("events.amazonaws.com", "<PurgeHourly.Arn>"))
 
     @with_each_database
@@ -280,6 +291,13 @@ class Template(unittest.TestCase):
         for settings in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
             self.assertGreater(settings["ThrottlingRateLimit"], 0)
             self.assertGreaterEqual(settings["ThrottlingBurstLimit"], settings["ThrottlingRateLimit"])
+
+    def test_without_docs_nothing_of_it_is_left(self):
+        stack = self.stacks["created behind a proxy"]
+        self.assertEqual([name for name in stack.present if name.startswith("Docs")], [])
+        self.assertNotIn("docs", json.dumps(stack.resources["Gateway"]))
+        production = tomllib.loads((ROOT / "samconfig.toml").read_text())["production"]
+        self.assertIn("ServeDocs=false", production["deploy"]["parameters"]["parameter_overrides"])
 
     @with_each_database
     def test_origins_are_exact(self, stack):
@@ -352,6 +370,10 @@ class Template(unittest.TestCase):
                     may = self.allowed(stack, name)
                     for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
                         self.assertEqual(may[action], [f"<{name}Log.Arn>"])
+                    if name == "Docs":
+                        self.assertEqual(set(may), always)
+                        self.assertNotIn("VpcConfig", function)
+                        continue
                     expected = set(always) | {"secretsmanager:GetSecretValue"}
                     if "SubnetIds" in SCENARIOS[database]:
                         expected |= network
@@ -401,6 +423,9 @@ class Template(unittest.TestCase):
         for database, stack in self.stacks.items():
             for name, function in stack.of_type("AWS::Lambda::Function").items():
                 with self.subTest(database=database, function=name):
+                    if name == "Docs":
+                        self.assertNotIn("Environment", function)
+                        continue
                     variables = function["Environment"]["Variables"]
                     if name == "Migrate":
                         password = database == "a secret"
@@ -441,8 +466,8 @@ class Template(unittest.TestCase):
                       for name in ("production", "staging")]
         digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:6]
         for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
-            revision = function["Environment"]["Variables"].get("REVISION")
-            if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-purge"):
+            revision = function.get("Environment", {"Variables": {}})["Variables"].get("REVISION")
+            if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-purge", f"{STACK}-docs"):
                 self.assertIsNone(revision)
             else:
                 self.assertRegex(revision, f"^[0-9]+-{digest}$", f"the parameters changed: set REVISION to N-{digest}")
@@ -482,12 +507,13 @@ class Template(unittest.TestCase):
         filters = {f["MetricTransformations"][0]["MetricName"]: f
                    for f in stack.of_type("AWS::Logs::MetricFilter").values()}
         self.assertEqual(own, set(filters))
-        for name in [*ROUTES, "Migrate", "Purge"]:
+        for name in [*ROUTES, "Migrate", "Purge", *self.docs(stack)]:
             self.assertIn((f"<{name}>", "Errors", None), watched)
             self.assertIn((f"<{name}>", "Throttles", None), watched)
         for name in ROUTES:
             self.assertIn((f"<{name}>", "Duration", "p95"), watched)
             self.assertIn((f"<{name}>", "Duration", "p99"), watched)
+        for name in [*ROUTES, *self.docs(stack)]:
             self.assertEqual(filters[f"{name}Failures"]["LogGroupName"], f"<{name}Log>")
             self.assertEqual(filters[f"{name}Failures"]["FilterPattern"], "{ $.status >= 500 }")
         self.assertEqual(filters["LockOuts"]["LogGroupName"], "<LoginLog>")
@@ -499,14 +525,16 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_new_code_takes_over_gradually_and_alarms_take_it_back(self, stack):
         groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
-        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in ROUTES})
-        for name in ROUTES:
+        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in set(ROUTES) | self.docs(stack)})
+        for name in set(ROUTES) | self.docs(stack):
+            # What docs answers is a file: nothing in it can become slow.
+            watched = ("Errors", "Failures") if name == "Docs" else ("Errors", "Failures", "LatencyP99")
             group = groups[f"{name}DeploymentGroup"]
             self.assertIn("Canary10Percent5Minutes", group["DeploymentConfigName"])
             self.assertEqual(group["AutoRollbackConfiguration"]["Enabled"], True)
             self.assertIn("DEPLOYMENT_STOP_ON_ALARM", group["AutoRollbackConfiguration"]["Events"])
             self.assertEqual([alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]],
-                             [f"<{name}{kind}Alarm>" for kind in ("Errors", "Failures", "LatencyP99")])
+                             [f"<{name}{kind}Alarm>" for kind in watched])
             self.assertTrue(group["AlarmConfiguration"]["Enabled"])
             self.assertIn("CodeDeployLambdaAliasUpdate", stack.raw["Resources"][f"{name}Aliaslive"]["UpdatePolicy"])
 
@@ -530,7 +558,8 @@ class Template(unittest.TestCase):
     def test_a_created_database_is_reached_from_the_functions_alone(self):
         for name in ("created", "created behind a proxy"):
             stack = self.stacks[name]
-            functions = {f["VpcConfig"]["SecurityGroupIds"][0] for f in stack.of_type("AWS::Lambda::Function").values()}
+            functions = {f["VpcConfig"]["SecurityGroupIds"][0] for name, f in stack.of_type("AWS::Lambda::Function").items()
+                         if name != "Docs"}
             self.assertEqual(functions, {"<FunctionSecurityGroup>"})
             for group in stack.of_type("AWS::EC2::SecurityGroup").values():
                 self.assertEqual(group.get("SecurityGroupIngress", []), [])

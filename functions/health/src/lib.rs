@@ -7,6 +7,7 @@ use shared::app::App;
 use shared::database::{self, Readiness, Schema};
 use shared::error::Error;
 use shared::http::{Endpoint, Reply};
+use utoipa::ToSchema;
 
 /// The route.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -17,27 +18,67 @@ pub static ENDPOINT: Endpoint = Endpoint {
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Health {
-    status: &'static str,
-    database: &'static str,
-    schema: &'static str,
+    status: Status,
+    database: DatabaseState,
+    schema: SchemaState,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Unavailable,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum DatabaseState {
+    Up,
+    Down,
+}
+
+/// The database's schema against what the code needs.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum SchemaState {
+    Current,
+    Behind,
+    Unknown,
 }
 
 /// Answers 200 when requests can be served, 503 with the same members when not.
 ///
 /// # Errors
 /// None: it tells of them.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = "service",
+    summary = "Can the service serve?",
+    description = "Answers within two seconds.",
+    responses(
+        (status = 200, description = "It can.", body = Health),
+        (status = 503, description = "It cannot, and this is why.", body = Health,
+            example = json!({ "status": "unavailable", "database": "down", "schema": "unknown" })),
+    ),
+)]
 pub async fn handle(app: &App, _request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
     let Readiness { database_up, schema } = app.database.readiness().await;
     let ready = database_up && schema == Schema::Current;
     let data = Health {
-        status: if ready { "ok" } else { "unavailable" },
-        database: if database_up { "up" } else { "down" },
+        status: if ready { Status::Ok } else { Status::Unavailable },
+        database: if database_up {
+            DatabaseState::Up
+        } else {
+            DatabaseState::Down
+        },
         schema: match schema {
-            Schema::Current => "current",
-            Schema::Behind => "behind",
-            Schema::Unknown => "unknown",
+            Schema::Current => SchemaState::Current,
+            Schema::Behind => SchemaState::Behind,
+            Schema::Unknown => SchemaState::Unknown,
         },
     };
     if ready {

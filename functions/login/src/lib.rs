@@ -17,6 +17,7 @@ use shared::sessions::{self, NewSession, Rehash};
 use shared::telemetry::SecurityEvent;
 use shared::token::AccessToken;
 use shared::users::{Refusal, User, UserId};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The route.
@@ -30,11 +31,15 @@ pub static ENDPOINT: Endpoint = Endpoint {
 };
 
 /// The members of a successful response of an OAuth2 token endpoint (RFC 6749 §5.1).
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Grant<'a> {
+    /// For the header `Authorization`, after `Bearer `.
+    #[schema(example = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")]
     access_token: &'a str,
+    #[schema(pattern = "^bearer$", example = "bearer")]
     token_type: &'static str,
     /// Seconds.
+    #[schema(minimum = 60, example = 3600)]
     expires_in: i64,
 }
 
@@ -48,17 +53,52 @@ impl<'a> Grant<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LoggedIn<'a> {
     #[serde(flatten)]
     grant: Grant<'a>,
     user_info: &'a User,
 }
 
+/// The members of the body, for the interface's description.
+#[derive(ToSchema)]
+#[schema(description = "Other members are ignored.")]
+#[expect(dead_code, reason = "describes")]
+struct LoginBody {
+    /// As at the registration; case and width do not matter.
+    #[schema(min_length = 1, example = "alice")]
+    userid: String,
+    /// As at the registration.
+    #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
+    password: String,
+}
+
 /// Answers 200 with an access token and `user_info`; to a form as an OAuth2 token endpoint does.
 ///
 /// # Errors
 /// 40001, 40101, 41501, 42201, 42901, 50001, 50301.
+#[utoipa::path(
+    post,
+    path = "/auth/login",
+    operation_id = "login",
+    tag = "session",
+    summary = "Log in",
+    description = "Opens a session; earlier ones stay. As JSON it answers in the envelope. As a form it is an OAuth2 token \
+        endpoint for the resource owner password grant (RFC 6749 §4.3), with that standard's answers.",
+    request_body(content(
+        (LoginBody = "application/json"),
+        (oauth2::LoginForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "The session is open.", content(
+            (LoggedIn = "application/json"),
+            (Grant = "application/x-www-form-urlencoded"),
+        )),
+        (status = 400, description = "The request of an OAuth2 client is wrong, or its userid or password.", content(
+            (oauth2::Refusal = "application/x-www-form-urlencoded"),
+        )),
+    ),
+)]
 pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     match MediaType::of(request)? {
         MediaType::Json => {

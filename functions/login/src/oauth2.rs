@@ -13,6 +13,7 @@ use shared::error::Error;
 use shared::http::{self, Reply};
 use shared::password::Password;
 use shared::users::UserId;
+use utoipa::ToSchema;
 
 /// Answers with the objects of RFC 6749: §5.1 on success, §5.2 on an error of the client's.
 ///
@@ -34,7 +35,7 @@ pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> 
     {
         Ok((_, token)) => Reply::json(StatusCode::OK, 1, &crate::Grant::of(app, &token)),
         Err(error @ Error::WrongCredentials { .. }) => refuse(
-            OAuth2Error("invalid_grant", "The username or the password is wrong."),
+            OAuth2Error(Code::InvalidGrant, "The username or the password is wrong."),
             error,
         ),
         Err(error) => Err(error),
@@ -46,30 +47,64 @@ struct Parameters {
     password: Password,
 }
 
-/// The value of `error` (RFC 6749 §5.2), and a fixed sentence for developers.
-struct OAuth2Error(&'static str, &'static str);
+/// What went wrong, and a fixed sentence for developers.
+struct OAuth2Error(Code, &'static str);
+
+/// The values of `error` (RFC 6749 §5.2).
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = OAuth2ErrorCode)]
+enum Code {
+    InvalidGrant,
+    InvalidRequest,
+    UnsupportedGrantType,
+}
+
+/// The parameters of the form, for the interface's description.
+#[derive(ToSchema)]
+#[schema(description = "Other parameters are ignored. An empty one counts as absent.")]
+#[expect(dead_code, reason = "describes")]
+pub(crate) struct LoginForm {
+    grant_type: Option<GrantType>,
+    /// The userid.
+    #[schema(min_length = 1, example = "alice")]
+    username: String,
+    #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
+    password: String,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes")]
+enum GrantType {
+    Password,
+}
 
 fn parse(form: &[u8]) -> Result<Parameters, OAuth2Error> {
-    let form: HashMap<String, String> = body::form_parameters(form)
-        .map_err(|_| OAuth2Error("invalid_request", "The form is malformed or repeats a parameter."))?;
+    let form: HashMap<String, String> = body::form_parameters(form).map_err(|_| {
+        OAuth2Error(
+            Code::InvalidRequest,
+            "The form is malformed or repeats a parameter.",
+        )
+    })?;
     if form
         .get("grant_type")
         .is_some_and(|grant_type| grant_type != "password")
     {
         return Err(OAuth2Error(
-            "unsupported_grant_type",
+            Code::UnsupportedGrantType,
             "The grant_type must be password.",
         ));
     }
     let (Some(username), Some(password)) = (form.get("username"), form.get("password")) else {
         return Err(OAuth2Error(
-            "invalid_request",
+            Code::InvalidRequest,
             "The username or the password is missing.",
         ));
     };
     let unusable = |_| {
         OAuth2Error(
-            "invalid_request",
+            Code::InvalidRequest,
             "The username or the password has a NUL character.",
         )
     };
@@ -79,9 +114,12 @@ fn parse(form: &[u8]) -> Result<Parameters, OAuth2Error> {
     })
 }
 
-#[derive(Serialize)]
-struct Refusal {
-    error: &'static str,
+#[derive(Serialize, ToSchema)]
+#[schema(as = OAuth2Error)]
+pub(crate) struct Refusal {
+    error: Code,
+    /// One short sentence for developers.
+    #[schema(example = "The username or the password is wrong.")]
     error_description: &'static str,
 }
 

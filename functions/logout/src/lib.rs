@@ -21,6 +21,16 @@ pub static ENDPOINT: Endpoint = Endpoint {
 ///
 /// # Errors
 /// 40102, 40103, 50301.
+#[utoipa::path(
+    post,
+    path = "/auth/logout",
+    operation_id = "logout",
+    tag = "session",
+    summary = "Log out",
+    description = "Ends the session of the bearer token, which is dead at once, everywhere. Other sessions stay.",
+    security(("password" = []), ("token" = [])),
+    responses((status = 200, description = "The session has ended.")),
+)]
 pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     let token = auth::verified_token(app, request, now)?;
     let ended = app

@@ -8,6 +8,7 @@ use shared::error::Error;
 use shared::http::{Endpoint, Reply};
 use shared::users::User;
 use shared::{auth, sessions};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The route.
@@ -19,8 +20,9 @@ pub static ENDPOINT: Endpoint = Endpoint {
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Me {
+    #[schema(example = "0b7e6c1a-2f4d-4a83-9c55-1d0f6a7b8c9d")]
     user_id: Uuid,
     user_info: User,
 }
@@ -29,6 +31,16 @@ struct Me {
 ///
 /// # Errors
 /// 40102, 40103, 50301.
+#[utoipa::path(
+    get,
+    path = "/auth/me",
+    operation_id = "me",
+    tag = "session",
+    summary = "Who am I?",
+    description = "Tells who the bearer token belongs to.",
+    security(("password" = []), ("token" = [])),
+    responses((status = 200, description = "The token is live.", body = Me)),
+)]
 pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     let user = auth::require_session(app, request, now).await?;
     Reply::success(Me {

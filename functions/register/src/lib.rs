@@ -11,6 +11,7 @@ use shared::http::{self, Endpoint, Reply};
 use shared::password::Password;
 use shared::telemetry::SecurityEvent;
 use shared::users::{self, NewUser, User, UserId};
+use utoipa::ToSchema;
 
 /// The route.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -21,15 +22,63 @@ pub static ENDPOINT: Endpoint = Endpoint {
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Registered {
     user_info: User,
+}
+
+/// The members of the body, for the interface's description. [`parse`] takes them one by one, since it has to name all
+/// that it refuses.
+#[derive(ToSchema)]
+#[schema(description = "Other members are ignored. Surrounding white space of the optional ones is removed.")]
+#[expect(dead_code, reason = "describes")]
+struct RegisterBody {
+    /// What the user will log in with. Case and width do not matter: `Alice`, `ALICE` and `Ａlice` are one account. No
+    /// white space, control or invisible characters.
+    #[schema(min_length = 1, max_length = 64, example = "alice")]
+    userid: String,
+    /// Any characters but NUL. Neither one of the most common passwords nor one that is guessed from userid, user name
+    /// or e-mail. A deployment may ask for more than 8.
+    #[schema(min_length = 8, max_length = 128, format = Password, example = "correct horse battery staple")]
+    password: String,
+    /// How the user is called; the userid as it was typed, where none is given. No control characters.
+    #[schema(min_length = 1, max_length = 64, example = "Alice")]
+    user_name: Option<String>,
+    /// No control characters.
+    #[schema(max_length = 64, example = "DE")]
+    country: Option<String>,
+    /// No control characters.
+    #[schema(max_length = 64, example = "engineer")]
+    job: Option<String>,
+    /// As people write it.
+    #[schema(max_length = 32, pattern = r"^\s*[-+0-9 ().]*\s*$", example = "+49 30 123456")]
+    phone: Option<String>,
+    /// Something shaped like an e-mail address.
+    #[schema(
+        max_length = 254,
+        pattern = r"^\s*[^\s@]+@[^\s@.]+(\.[^\s@.]+)+\s*$",
+        example = "alice@example.com"
+    )]
+    email: Option<String>,
+    /// The level of Chinese at which the user starts. No control characters.
+    #[schema(max_length = 32, example = "HSK 2")]
+    init_cn_level: Option<String>,
 }
 
 /// Answers 200 with `user_info`.
 ///
 /// # Errors
 /// 40001, 40901, 41501, 42201, 42901, 50001, 50301.
+#[utoipa::path(
+    post,
+    path = "/user/register",
+    operation_id = "register",
+    tag = "account",
+    summary = "Register",
+    description = "Writes a new user, and nothing else: to log in is another request.",
+    request_body = RegisterBody,
+    responses((status = 200, description = "The user is registered.", body = Registered)),
+)]
 pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
     let (user, password) = parse(request, app.passwords.min_length())?;
     let key = RegistrationKey::new(

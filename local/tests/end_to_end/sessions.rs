@@ -56,6 +56,9 @@ fn a_session_over_tcp_and_again_after_a_second_start() {
             format!("Listening on http://127.0.0.1:{port}"),
             format!("Database: embedded PostgreSQL at 127.0.0.1:{database}"),
             format!(
+                "In a browser: http://127.0.0.1:{port} the example, http://127.0.0.1:{port}/docs the interface"
+            ),
+            format!(
                 "Try: curl -s http://127.0.0.1:{port}/user/register -H 'content-type: application/json' \
                  -d '{{\"userid\":\"alice\",\"password\":\"correct horse battery staple\"}}'"
             ),

@@ -1,0 +1,92 @@
+//! Static files: part of the program, served like any other answer, and without an [`App`](crate::app::App).
+
+use std::convert::Infallible;
+
+use lambda_http::http::{HeaderName, HeaderValue, header};
+use lambda_http::{Body, Request, RequestExt as _, Response, service_fn};
+
+use crate::error::Error;
+use crate::http::{Endpoint, Reply, serve};
+use crate::telemetry;
+
+/// A file and what a browser has to know of it.
+pub struct Page {
+    /// The path behind the gateway.
+    pub path: &'static str,
+    /// The header `Content-Type`.
+    pub content_type: &'static str,
+    /// The header `Content-Security-Policy`: what a browser lets it do.
+    pub content_security_policy: &'static str,
+    /// What is sent.
+    pub content: Content,
+}
+
+/// The content of a [`Page`].
+pub enum Content {
+    /// As it is.
+    Text(&'static str),
+    /// Compressed with gzip, whatever the client says that it accepts: every browser takes it, and of a client that
+    /// says nothing it may be assumed (RFC 9110 §12.5.3).
+    Gzip(&'static [u8]),
+}
+
+impl Page {
+    /// Answers a request for this page.
+    pub async fn serve(&self, request: Request) -> Response<Body> {
+        let endpoint = Endpoint {
+            method: "GET",
+            path: self.path,
+            headers: &[],
+            statements: &[],
+            handler: |page: &Self, _, _| Box::pin(async { Ok(page.reply()) }),
+        };
+        serve(self, &endpoint, request).await
+    }
+
+    fn reply(&self) -> Reply {
+        let header = |name: HeaderName, value| (name, HeaderValue::from_static(value));
+        let mut headers = vec![
+            header(header::CONTENT_TYPE, self.content_type),
+            header(header::CONTENT_SECURITY_POLICY, self.content_security_policy),
+        ];
+        let body = match self.content {
+            Content::Text(text) => Body::from(text),
+            Content::Gzip(bytes) => {
+                headers.push(header(header::CONTENT_ENCODING, "gzip"));
+                Body::from(bytes)
+            }
+        };
+        Reply::file(body, headers)
+    }
+}
+
+/// Runs `pages` as a Lambda function until the service ends it. There are no settings.
+///
+/// # Errors
+/// When the Lambda runtime API cannot be reached.
+pub async fn run(pages: &'static [Page]) -> Result<(), lambda_http::Error> {
+    telemetry::init(telemetry::standard_output);
+    lambda_http::run(service_fn(|request| async {
+        Ok::<_, Infallible>(answer(pages, request).await)
+    }))
+    .await
+}
+
+/// Answers a gateway's request with the page of its path.
+pub async fn answer(pages: &[Page], request: Request) -> Response<Body> {
+    // Without the stage of a REST API.
+    let path = request.raw_http_path();
+    match pages.iter().find(|page| page.path == path) {
+        Some(page) => page.serve(request).await,
+        None => serve(&(), &NOT_FOUND, request).await,
+    }
+}
+
+/// For a path that the gateway sends here and that is no page's.
+static NOT_FOUND: Endpoint<()> = Endpoint {
+    method: "GET",
+    path: "*",
+    headers: &[],
+    statements: &[],
+    handler: |(), _, _| Box::pin(async { Err(Error::NotFound) }),
+};

@@ -1,0 +1,451 @@
+//! What describes the interface: the pages, and whether the service is as its description says.
+
+use std::collections::BTreeSet;
+
+use axum::http::Method;
+use lambda_http::Body;
+use local::server::{ENDPOINTS, pages};
+use serde_json::{Map, Value, json};
+
+use crate::harness::{Database, Reply, Service, request};
+
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+// --- Pages
+
+#[tokio::test]
+async fn every_page_is_there_with_the_headers_of_every_answer() {
+    let service = Service::start().await;
+    let mut paths = BTreeSet::new();
+    for page in pages() {
+        let (status, headers, body) = service.exchange(request(Method::GET, page.path, &[], "")).await;
+        assert_eq!(status, 200, "{}", page.path);
+        assert!(!body.is_empty(), "{}", page.path);
+        for (name, value) in [
+            ("content-type", page.content_type),
+            ("content-security-policy", page.content_security_policy),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("strict-transport-security", "max-age=63072000; includeSubDomains"),
+        ] {
+            let found: Vec<_> = headers.get_all(name).iter().collect();
+            assert_eq!(found, [value], "{}: {name}", page.path);
+        }
+        assert_eq!(headers.get_all("x-request-id").iter().count(), 1);
+        let compressed = headers
+            .get("content-encoding")
+            .is_some_and(|coding| coding == "gzip");
+        assert_eq!(compressed, body.starts_with(b"\x1f\x8b"), "{}", page.path);
+        paths.insert(page.path);
+    }
+    let expected = [
+        "/",
+        "/docs",
+        "/docs/start.js",
+        "/docs/swagger-ui-bundle.js",
+        "/docs/swagger-ui.css",
+        "/example.css",
+        "/example.js",
+        "/openapi.json",
+    ];
+    assert_eq!(paths, expected.into());
+}
+
+#[test]
+fn a_page_loads_nothing_from_elsewhere_and_runs_no_script_that_is_written_into_it() {
+    for page in pages() {
+        let policy = page.content_security_policy;
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        for word in ["unsafe", "http:", "https:", "*", "blob:"] {
+            assert!(!policy.contains(word), "{policy}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_has_no_other_method_and_no_neighbours() {
+    let service = Service::start().await;
+    for page in pages() {
+        for method in [Method::POST, Method::PUT, Method::OPTIONS] {
+            let reply = service.send(request(method, page.path, &[], "")).await;
+            reply.assert_error(405, 40501, "The path has no such method.");
+            assert_eq!(reply.header("allow"), Some("GET"));
+        }
+    }
+    for path in [
+        "/docs/",
+        "/docs/index.html",
+        "/docs/start.js.map",
+        "/docs/../.env",
+        "/example",
+        "/example/",
+        "/index.html",
+        "/openapi.yaml",
+        "/favicon.ico",
+    ] {
+        let reply = service.send(request(Method::GET, path, &[], "")).await;
+        reply.assert_error(404, 40401, "There is no such path.");
+    }
+}
+
+#[tokio::test]
+async fn a_page_takes_no_large_body_and_needs_no_database() {
+    let nowhere = Database {
+        url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
+    };
+    let service = Service::on(nowhere, &[]);
+    let reply = service
+        .send(request(Method::GET, "/docs", &[], " ".repeat(16_385)))
+        .await;
+    reply.assert_error(413, 41301, "The body is larger than 16 KiB.");
+    assert_eq!(
+        service.send(request(Method::GET, "/docs", &[], "")).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn the_function_answers_with_the_events_of_either_gateway() {
+    use lambda_http::request::LambdaRequest;
+    for event in [
+        include_str!("../events/docs.json"),
+        include_str!("../events/docs-rest.json"),
+    ] {
+        let answer = async |path: &str| {
+            let event: LambdaRequest =
+                serde_json::from_str(&event.replace("/docs\"", &format!("{path}\""))).expect("an event");
+            shared::pages::answer(&docs::PAGES, event.into()).await
+        };
+        for page in &docs::PAGES {
+            let response = answer(page.path).await;
+            assert_eq!(response.status(), 200, "{}", page.path);
+            assert_eq!(response.headers()["content-type"], page.content_type);
+            let compressed = response.headers().contains_key("content-encoding");
+            assert_eq!(
+                matches!(response.body(), Body::Binary(_)),
+                compressed,
+                "{}",
+                page.path
+            );
+        }
+        for path in ["/docs/nothing", "/docs/start.js/", "/"] {
+            let response = answer(path).await;
+            assert_eq!(response.status(), 404, "{path}");
+            assert_eq!(response.headers()["content-type"], JSON);
+        }
+    }
+}
+
+// --- The description
+
+fn description() -> Value {
+    serde_json::from_str(docs::OPENAPI).expect("JSON")
+}
+
+/// `/paths/…` and the like: the members of an object in the description.
+#[track_caller]
+fn members(value: &Value) -> &Map<String, Value> {
+    value.as_object().unwrap_or_else(|| panic!("no object: {value}"))
+}
+
+fn resolve<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(reference) => description.pointer(&reference[1..]).expect(reference),
+        None => value,
+    }
+}
+
+#[tokio::test]
+async fn the_description_is_served_as_it_is_committed() {
+    let service = Service::start().await;
+    let reply = service.send(request(Method::GET, "/openapi.json", &[], "")).await;
+    assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, docs::OPENAPI));
+}
+
+#[test]
+fn every_endpoint_is_described_and_nothing_else() {
+    let description = description();
+    let described: BTreeSet<(String, String)> = members(&description["paths"])
+        .iter()
+        .flat_map(|(path, item)| {
+            members(item)
+                .keys()
+                .map(|method| (method.to_uppercase(), path.clone()))
+        })
+        .collect();
+    let served = ENDPOINTS.map(|endpoint| (endpoint.method.to_owned(), endpoint.path.to_owned()));
+    assert_eq!(described, served.into());
+}
+
+#[test]
+fn the_token_url_is_log_ins() {
+    let flow = &description()["components"]["securitySchemes"]["password"]["flows"]["password"];
+    assert_eq!(flow["tokenUrl"], "/auth/login");
+}
+
+/// What a request is made of in the description: each member's example.
+fn request_example(media_type: &str, path: &str) -> Map<String, Value> {
+    let description = description();
+    let schema = &description["paths"][path]["post"]["requestBody"]["content"][media_type]["schema"];
+    members(&resolve(&description, schema)["properties"])
+        .iter()
+        .filter_map(|(name, member)| Some((name.clone(), member.get("example")?.clone())))
+        .collect()
+}
+
+impl Service {
+    async fn post_example(&self, path: &str) -> Reply {
+        self.post(path, &request_example(JSON, path).into()).await
+    }
+
+    async fn post_example_form(&self) -> Reply {
+        let form: Vec<String> = request_example(FORM, "/auth/login")
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.as_str().expect("text").replace(' ', "+")))
+            .collect();
+        self.post_form(&form.join("&")).await
+    }
+}
+
+/// Makes the service give the documented answer `example` of an endpoint. None where nothing from outside can.
+async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Option<Reply> {
+    let service = Service::start().await;
+    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+    let token = async || {
+        service.post_example("/user/register").await;
+        service.post_example("/auth/login").await.access_token()
+    };
+    let with = async |content_type: &str, authorization: &str, body: String| {
+        let headers = [("content-type", content_type), ("authorization", authorization)];
+        service.send(request(method.clone(), path, &headers, body)).await
+    };
+    let nowhere = || Database {
+        url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
+    };
+    let valid = Value::from(if method == Method::POST && path != "/auth/logout" {
+        request_example(JSON, path)
+    } else {
+        Map::new()
+    });
+    Some(match (path, example) {
+        ("/auth/login", "LoggedIn" | "Grant") => {
+            service.post_example("/user/register").await;
+            match example {
+                "Grant" => service.post_example_form().await,
+                _ => service.post_example(path).await,
+            }
+        }
+        ("/auth/me", "Me") | ("/auth/logout", "success") => {
+            let token = token().await;
+            with(JSON, &format!("Bearer {token}"), String::new()).await
+        }
+        ("/auth/login", "OAuth2Error") => service.post_example_form().await,
+        ("/health", "Health") if status == "503" => {
+            let service = Service::on(nowhere(), &[]);
+            service.send(request(Method::GET, path, &[], "")).await
+        }
+        ("/health", "Health") => service.send(request(Method::GET, path, &[], "")).await,
+        // A defect, and a health that tells nothing: `envelope` and `panics` have endpoints that do so.
+        (_, "50001") | ("/health", "50301") => return None,
+        (_, "40001") => with(JSON, "", "{".to_owned()).await,
+        (_, "Registered" | "40101") => service.post_example(path).await,
+        (_, "40102") => service.send(request(method, path, &[], "")).await,
+        (_, "40103") => with(JSON, "Bearer a.b.c", String::new()).await,
+        (_, "40901") => {
+            service.post_example(path).await;
+            service.post_example(path).await
+        }
+        (_, "41301") => with(JSON, "", " ".repeat(16_385)).await,
+        (_, "41501") => with("text/plain", "", valid.to_string()).await,
+        (_, "42201") => {
+            service
+                .post(path, &json!({ "userid": "alice", "password": "" }))
+                .await
+        }
+        ("/auth/login", "42901") => {
+            service.log_in("alice", "wrong").await;
+            let many = "UPDATE people.attempt SET failures = 200, since = now() + interval '1 hour'";
+            service.database.execute(many).await;
+            service.post_example(path).await
+        }
+        (_, "42901") => {
+            let service = Service::on(service.database, &[("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "1")]);
+            service.register("bob").await;
+            service.post_example(path).await
+        }
+        (_, "50301") => {
+            let token = token().await;
+            let service = Service::on(nowhere(), &[]);
+            let headers = [
+                ("content-type", JSON),
+                ("authorization", &*format!("Bearer {token}")),
+            ];
+            service
+                .send(request(method, path, &headers, valid.to_string()))
+                .await
+        }
+        _ => panic!("{method} {path}: {example} is documented, and this test does not know how to get it"),
+    })
+}
+
+/// A value without what differs from answer to answer.
+fn constant(mut value: Value) -> Value {
+    fn blank(value: &mut Value) {
+        const VARIABLE: [&str; 5] = ["user_id", "reg_time", "access_token", "retry_after", "errors"];
+        if let Some(members) = value.as_object_mut() {
+            for (name, member) in members {
+                if VARIABLE.contains(&name.as_str()) {
+                    // Which member it is and what kind of value, not which value.
+                    *member = json!(std::mem::discriminant(member) == std::mem::discriminant(&json!("")));
+                } else {
+                    blank(member);
+                }
+            }
+        }
+    }
+    blank(&mut value);
+    value
+}
+
+#[tokio::test]
+async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
+    let description = description();
+    let mut replayed = 0;
+    for (path, item) in members(&description["paths"]) {
+        for (method, operation) in members(item) {
+            for (status, response) in members(&operation["responses"]) {
+                for (name, example) in members(&response["content"][JSON]["examples"]) {
+                    let Some(reply) = provoke(&method.to_uppercase(), path, status, name).await else {
+                        continue;
+                    };
+                    let what = format!("{method} {path}: {status} {name}");
+                    assert_eq!(reply.status.as_str(), status, "{what}");
+                    let documented = example["value"].clone();
+                    assert_eq!(constant(reply.json()), constant(documented), "{what}");
+                    assert_headers(&description, response, &reply, &what);
+                    replayed += 1;
+                }
+            }
+        }
+    }
+    // Handlers describe 8 answers of their own; the rest are errors.
+    assert_eq!(replayed, 31);
+}
+
+/// Every documented header is there with a documented value, but those that belong to another answer of this status;
+/// and there is no other, but those of the body and of CORS.
+#[track_caller]
+fn assert_headers(description: &Value, response: &Value, reply: &Reply, what: &str) {
+    let documented = members(&response["headers"]);
+    for (name, header) in documented {
+        let found = reply.header(name);
+        let values = &resolve(description, header)["schema"]["enum"];
+        match values.as_array() {
+            Some(values) => assert!(values.contains(&json!(found)), "{what}: {name}: {found:?}"),
+            None => assert!(found.is_some(), "{what}: {name}"),
+        }
+    }
+    for name in reply.headers.keys().map(axum::http::HeaderName::as_str) {
+        let common = [
+            "content-type",
+            "content-length",
+            "vary",
+            "access-control-expose-headers",
+        ];
+        assert!(
+            documented.contains_key(name) || common.contains(&name),
+            "{what}: {name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_the_description_says_of_a_request_is_what_the_handler_checks() {
+    let service = Service::start_with(&[("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "0")]).await;
+    let description = description();
+    for path in ["/user/register", "/auth/login"] {
+        let content = &description["paths"][path]["post"]["requestBody"]["content"][JSON];
+        let schema = resolve(&description, &content["schema"]);
+        let required: Vec<&str> = schema["required"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        // An account for every request: each may be accepted.
+        let mut accounts = 0..;
+        let mut body = |name: &str, value: Option<Value>| {
+            let mut body = request_example(JSON, path);
+            body.insert(
+                "userid".to_owned(),
+                json!(format!("user{}", accounts.next().expect("a number"))),
+            );
+            match value {
+                Some(value) => body.insert(name.to_owned(), value),
+                None => body.remove(name),
+            };
+            Value::from(body)
+        };
+        for (name, member) in members(&schema["properties"]) {
+            let needed = required.contains(&name.as_str());
+            for absent in [None, Some(Value::Null)] {
+                let reply = service.post(path, &body(name, absent)).await;
+                assert_eq!(refuses(&reply, name), needed, "{path} {name}: absent");
+            }
+            for wrong in [json!(1), json!(true), json!([]), json!({})] {
+                let reply = service.post(path, &body(name, Some(wrong))).await;
+                assert!(refuses(&reply, name), "{path} {name}: not a string");
+            }
+            // Text that is no common password, and has nothing that a pattern forbids.
+            let text = |length: u64| match name.as_str() {
+                "email" if length > 11 => format!(
+                    "{}@example.com",
+                    "x".repeat(usize::try_from(length).unwrap() - 12)
+                ),
+                _ => "407195"
+                    .chars()
+                    .cycle()
+                    .take(usize::try_from(length).unwrap())
+                    .collect(),
+            };
+            if let Some(most) = member["maxLength"].as_u64() {
+                let reply = service.post(path, &body(name, Some(json!(text(most))))).await;
+                assert!(
+                    !refuses(&reply, name),
+                    "{path} {name}: {most} characters: {}",
+                    reply.text
+                );
+                let reply = service.post(path, &body(name, Some(json!(text(most + 1))))).await;
+                assert!(refuses(&reply, name), "{path} {name}: {} characters", most + 1);
+            }
+            if let Some(least) = member["minLength"].as_u64() {
+                let reply = service.post(path, &body(name, Some(json!(text(least))))).await;
+                assert!(
+                    !refuses(&reply, name),
+                    "{path} {name}: {least} characters: {}",
+                    reply.text
+                );
+                let reply = service
+                    .post(path, &body(name, Some(json!(text(least - 1)))))
+                    .await;
+                assert!(refuses(&reply, name), "{path} {name}: {} characters", least - 1);
+            }
+        }
+    }
+}
+
+/// Whether the answer is a 422 that names this field and no other; anything else is a success or another error's.
+#[track_caller]
+fn refuses(reply: &Reply, field: &str) -> bool {
+    if reply.status != 422 {
+        assert!(reply.status.as_u16() < 422, "{}", reply.text);
+        return false;
+    }
+    let json = reply.json();
+    let errors = json["data"]["errors"].as_array().expect("a list");
+    let fields: Vec<_> = errors.iter().map(|error| error["field"].as_str()).collect();
+    assert_eq!(fields, [Some(field)]);
+    true
+}

@@ -1,0 +1,241 @@
+// The pages in a real browser, as a person uses them.
+//
+//     node browser.js http://127.0.0.1:3000 DIRECTORY-FOR-SCREENSHOTS
+
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [, , base = "", screenshots = ""] = process.argv;
+assert.ok(base && screenshots, "the address of the service and a directory for screenshots");
+mkdirSync(screenshots, { recursive: true });
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PASSWORD = "correct horse battery staple";
+const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync"],
+});
+
+/**
+ * Opens a page and, at its end, asserts that nothing went wrong behind it: no violation of the content security policy,
+ * no error on the console but for answers of this many 4xx, no request to another host.
+ * @param {string} title
+ * @param {import("playwright-core").BrowserContextOptions} options
+ * @param {(page: import("playwright-core").Page) => Promise<{ refusals: number }>} test
+ */
+async function check(title, options, test) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  /** @type {string[]} */
+  const problems = [];
+  let refusals = 0;
+  page.on("pageerror", (error) => problems.push(`thrown: ${error.message}`));
+  page.on("console", (message) => {
+    if (message.type() !== "error" && message.type() !== "warning") return;
+    if (/the server responded with a status of 4\d\d/.test(message.text())) refusals += 1;
+    else problems.push(`${message.type()}: ${message.text()}`);
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(`${base}/`) && !request.url().startsWith("data:")) problems.push(`sent to ${request.url()}`);
+  });
+  await page.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) =>
+    console.error(`refused by the policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`)));
+  const expected = await test(page);
+  assert.deepEqual({ problems, refusals }, { problems: [], refusals: expected.refusals }, title);
+  await context.close();
+  console.log(`ok    ${title}`);
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {string} name
+ */
+async function screenshot(page, name) {
+  await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+}
+
+/**
+ * Nothing that axe calls serious or critical, and nothing to scroll sideways.
+ * @param {import("playwright-core").Page} page
+ * @param {string[]} [excluded] rules
+ */
+async function assertAccessible(page, excluded = []) {
+  await page.evaluate(AXE);
+  const violations = await page.evaluate(async (excluded) => {
+    const rules = Object.fromEntries(excluded.map((rule) => [rule, { enabled: false }]));
+    // @ts-expect-error: the line above defines it
+    const { violations } = await axe.run({ rules });
+    return violations.map((/** @type {any} */ { impact, id, nodes }) =>
+      `${impact} ${id} ${nodes.map((/** @type {any} */ node) => node.html.slice(0, 120)).join("\n    ")}`);
+  }, excluded);
+  assert.deepEqual(violations.filter((/** @type {string} */ found) => /^(serious|critical)/.test(found)), []);
+  const [wide, width] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+  assert.ok(wide <= width, `${wide} wide, in a window of ${width}`);
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {string} userid
+ */
+async function registerBehindThePage(page, userid) {
+  const answer = await page.request.post(`${base}/user/register`, { data: { userid, password: PASSWORD } });
+  assert.equal(answer.status(), 200);
+}
+
+await check("Swagger UI: Authorize with userid and password, then GET /auth/me answers 200", {}, async (page) => {
+  const userid = `swagger-${process.pid}`;
+  await registerBehindThePage(page, userid);
+  await page.goto(`${base}/docs`);
+  await page.locator(".opblock").nth(4).waitFor();
+  assert.equal(await page.locator(".opblock").count(), 5);
+  await screenshot(page, "docs");
+
+  await page.getByRole("button", { name: "Authorize" }).click();
+  const dialog = page.locator(".auth-container", { hasText: "OAuth2" });
+  await dialog.getByLabel("username:").fill(userid);
+  await dialog.getByLabel("password:").fill(PASSWORD);
+  await screenshot(page, "docs-authorize");
+  await dialog.getByRole("button", { name: "Apply given OAuth2 credentials" }).click();
+  await dialog.getByRole("button", { name: "Remove authorization" }).waitFor();
+  await page.getByRole("button", { name: "Close" }).first().click();
+
+  const me = page.locator("#operations-session-me");
+  await me.locator(".opblock-summary-control").click();
+  await me.getByRole("button", { name: "Execute" }).click();
+  const answer = me.locator(".live-responses-table .response");
+  await answer.waitFor();
+  assert.match(await answer.locator(".response-col_status").innerText(), /^200/);
+  assert.match(await answer.innerText(), new RegExp(`"userid": "${userid}"`));
+  await screenshot(page, "docs-me");
+  return { refusals: 0 };
+});
+
+await check("Swagger UI: a wrong password is said so", {}, async (page) => {
+  await page.goto(`${base}/docs`);
+  await page.getByRole("button", { name: "Authorize" }).click();
+  const dialog = page.locator(".auth-container", { hasText: "OAuth2" });
+  await dialog.getByLabel("username:").fill("nobody");
+  await dialog.getByLabel("password:").fill("wrong");
+  await dialog.getByRole("button", { name: "Apply given OAuth2 credentials" }).click();
+  await dialog.getByText("The username or the password is wrong.").waitFor();
+  await screenshot(page, "docs-wrong-password");
+  return { refusals: 1 };
+});
+
+await check("Swagger UI: on a phone", PHONE, async (page) => {
+  await page.goto(`${base}/docs`);
+  await page.locator(".opblock").nth(4).waitFor();
+  // Swagger UI's own: pale greys, buttons in buttons, and a list of servers without a label.
+  await assertAccessible(page, ["color-contrast", "nested-interactive", "select-name"]);
+  await screenshot(page, "docs-phone");
+  return { refusals: 0 };
+});
+
+for (const [device, options] of /** @type {const} */ ([["desktop", {}], ["phone", PHONE]])) {
+  await check(`the example on a ${device}: from refusals to the log-out`, options, async (page) => {
+    const userid = `${device}-${process.pid}`;
+    const status = page.getByRole("status");
+    const register = page.getByRole("region", { name: "Register" });
+    const login = page.getByRole("region", { name: "Log in" });
+    await page.goto(base);
+    await assertAccessible(page);
+    await screenshot(page, `example-${device}`);
+
+    // Every refused field is marked, with its reason, and the first has the focus.
+    await register.getByLabel("Userid").fill("white space");
+    await register.getByLabel("Password").fill("short");
+    await register.getByLabel("E-mail").fill("no address");
+    await register.getByRole("button").click();
+    await register.getByText("Please correct what is marked.").waitFor();
+    for (const [label, problem] of /** @type {const} */ ([
+      ["Userid", "This must not have white space, control or invisible characters."],
+      ["Password", "This is too short."],
+      ["E-mail", "This must be an e-mail address of at most 254 characters."],
+    ])) {
+      const input = register.getByLabel(label);
+      assert.equal(await input.getAttribute("aria-invalid"), "true", label);
+      const described = (await input.getAttribute("aria-describedby"))?.split(" ").at(-1);
+      assert.equal(await page.locator(`#${described}`).innerText(), problem);
+    }
+    assert.equal(await register.getByLabel("Name").getAttribute("aria-invalid"), "false");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "register-userid");
+    await assertAccessible(page);
+    await screenshot(page, `example-${device}-refused`);
+
+    await register.getByLabel("Userid").fill(userid);
+    await register.getByLabel("Password").fill(PASSWORD);
+    await register.getByLabel("E-mail").fill("");
+    await register.getByLabel("Name").fill("<b>Ａlice</b> 王小明");
+    await register.getByRole("button").click();
+    await status.getByText(`Registered as ${userid}. Now log in.`).waitFor();
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "login-password");
+    assert.equal(await register.locator("[aria-invalid=true]").count(), 0);
+
+    // Taken, in another case too.
+    await register.getByLabel("Userid").fill(userid.toUpperCase());
+    await register.getByLabel("Password").fill(PASSWORD);
+    await register.getByLabel("Password").press("Enter");
+    await register.getByText("This userid is taken. Choose another one.").waitFor();
+    await screenshot(page, `example-${device}-taken`);
+
+    await login.getByLabel("Password").fill("wrong");
+    await login.getByRole("button").click();
+    await login.getByText("The userid or the password is wrong.").waitFor();
+    await login.getByLabel("Password").fill(PASSWORD);
+    await login.getByRole("button").click();
+
+    // A name is text, whatever is in it.
+    const member = page.getByRole("region", { name: "Logged in as <b>Ａlice</b> 王小明" });
+    await member.waitFor();
+    assert.deepEqual([await register.isVisible(), await login.isVisible()], [false, false]);
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "member-heading");
+    await member.getByRole("button", { name: "Who am I?" }).click();
+    await member.locator("dd").filter({ hasText: userid }).waitFor();
+    assert.equal(await member.locator("b").count(), 0);
+    await assertAccessible(page);
+    await screenshot(page, `example-${device}-me`);
+
+    await member.getByRole("button", { name: "Log out" }).click();
+    await status.getByText("You are logged out.").waitFor();
+    assert.equal(await member.isVisible(), false);
+    // Nothing of before is left, a password least of all.
+    assert.deepEqual(await page.locator("input").evaluateAll((all) => all.map((/** @type {any} */ input) => input.value).join("")), "");
+    assert.equal((await page.locator(".problem").allInnerTexts()).join(""), "");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "login-heading");
+    const kept = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
+    assert.deepEqual(kept, [0, 0, ""]);
+    await screenshot(page, `example-${device}-logged-out`);
+    return { refusals: 3 };
+  });
+}
+
+await check("the example: a service that cannot be reached, and a token that died elsewhere", {}, async (page) => {
+  const userid = `fault-${process.pid}`;
+  await registerBehindThePage(page, userid);
+  await page.goto(base);
+  const login = page.getByRole("region", { name: "Log in" });
+  await login.getByLabel("Userid").fill(userid);
+  await login.getByLabel("Password").fill(PASSWORD);
+  // What a gateway says that throttles.
+  await page.route("**/auth/login", (route) => route.fulfill({ json: { message: "Too Many Requests" } }));
+  await login.getByRole("button").click();
+  await login.getByText("The service is busy. Try again later.").waitFor();
+  await page.unroute("**/auth/login");
+  const answered = page.waitForResponse("**/auth/login");
+  await login.getByRole("button").click();
+  const { data } = await (await answered).json();
+  await page.getByRole("button", { name: "Who am I?" }).waitFor();
+  await page.request.post(`${base}/auth/logout`, { headers: { authorization: `Bearer ${data.access_token}` } });
+  await page.getByRole("button", { name: "Who am I?" }).click();
+  await page.getByRole("status").getByText("You are logged out. Log in again.").waitFor();
+  return { refusals: 1 };
+});
+
+await browser.close();

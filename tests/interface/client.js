@@ -1,0 +1,41 @@
+// The typed client of the README: types by openapi-typescript, requests by openapi-fetch. That it compiles is one half
+// of the test (tsconfig.json), that it gets through a session is the other.
+//
+//     node client.js http://127.0.0.1:3000
+
+import assert from "node:assert/strict";
+import createClient from "openapi-fetch";
+
+const [, , baseUrl] = process.argv;
+assert.ok(baseUrl, "the address of the service");
+
+/** @type {ReturnType<typeof createClient<import("./people").paths>>} */
+const client = createClient({ baseUrl });
+const userid = `typed-${process.pid}`;
+const password = "correct horse battery staple";
+
+const registered = await client.POST("/user/register", { body: { userid, password, init_cn_level: "HSK 2" } });
+assert.equal(registered.data?.data.user_info.init_cn_level, "HSK 2");
+
+const again = await client.POST("/user/register", { body: { userid, password } });
+assert.equal(again.error?.code, 40901);
+
+const refused = await client.POST("/user/register", { body: { userid: "", password: "short" } });
+assert.ok(refused.error?.code === 42201);
+// The compiler knows by now that `data` has `errors`.
+assert.deepEqual(refused.error.data.errors.map(({ field }) => field), ["userid", "password"]);
+
+const login = await client.POST("/auth/login", { body: { userid, password } });
+assert.ok(login.data && "code" in login.data);
+const headers = { authorization: `Bearer ${login.data.data.access_token}` };
+
+const me = await client.GET("/auth/me", { headers });
+assert.equal(me.data?.data.user_info.userid, userid);
+
+const logout = await client.POST("/auth/logout", { headers });
+assert.equal(logout.data?.code, 1);
+
+const dead = await client.GET("/auth/me", { headers });
+assert.equal(dead.error?.code, 40103);
+
+console.log("ok    a session with the typed client");

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""The interface as its clients meet it: its description, the typed client, the pages in a browser, stock OAuth2 clients.
+
+    pip install -r tests/interface/requirements.txt
+    tests/interface/run.py
+
+It needs Node.js with npm, Chromium (CHROMIUM says where, default /usr/bin/chromium) and what `cargo run -p local` needs.
+The service that it tests has a database of its own, in a directory that goes with it.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+DESCRIPTION = ROOT / "functions/docs/openapi.json"
+PROGRAMS = HERE / "node_modules/.bin"
+# Nothing of the caller's settings, but what says how the machine is set up.
+ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PG_BINDIR", "CHROMIUM",
+                                                   "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR") if name in os.environ}
+# Hashes as cheap as they can be, since they are not what is tested here; no limits, since all comes from one address.
+SETTINGS = {"PORT": "0", "ARGON2_MEMORY_KIB": "8", "ARGON2_ITERATIONS": "1", "FAILURES_PER_ADDRESS": "0",
+            "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "0"}
+# What a schema cannot say, so that data that it allows may be a 422: the most common passwords are refused, and so are
+# characters that cannot be seen.
+EXCLUDED_CHECKS = "positive_data_acceptance"
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--screenshots", type=pathlib.Path, default=ROOT / "target/interface", metavar="DIRECTORY")
+options = parser.parse_args()
+
+
+def run(title, *command, cwd=HERE, **variables):
+    print(f"--- {title}", flush=True)
+    started = time.monotonic()
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=ENVIRONMENT | variables, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        sys.exit(f"FAIL  {title}: exit code {done.returncode}")
+    print(f"ok    {title} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+def prepare():
+    """What the tests below are made of: the programs of package-lock.json, the typed client, `local`."""
+    installed = HERE / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
+        run("npm ci", "npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
+    run("the description is OpenAPI 3.1", sys.executable, "-m", "openapi_spec_validator", "--schema", "3.1", DESCRIPTION)
+    run("the description by redocly's rules", PROGRAMS / "redocly", "lint", DESCRIPTION, "--config", HERE / "redocly.yaml",
+        REDOCLY_TELEMETRY="off", REDOCLY_SUPPRESS_UPDATE_NOTICE="true")
+    run("a typed client", PROGRAMS / "openapi-typescript", DESCRIPTION, "--output", HERE / "generated/people.d.ts")
+    run("the example and the tests compile with it", PROGRAMS / "tsc", "--project", HERE)
+    run("cargo build", "cargo", "build", "--quiet", "--locked", "--package", "local", cwd=ROOT)
+
+
+class Service:
+    """`local` in a directory of its own, so that it touches no other database."""
+
+    def __enter__(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="people-interface-"))
+        binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/local"
+        self.log = self.directory / "log"
+        self.process = subprocess.Popen([binary], cwd=self.directory, env=ENVIRONMENT | SETTINGS, stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True)
+        found = re.match(r"Listening on (http://\S+)", self.process.stdout.readline())
+        if not found:
+            self.__exit__()
+            sys.exit("FAIL  local does not start")
+        while not self.process.stdout.readline().startswith("Try: "):
+            pass
+        return found.group(1)
+
+    def __exit__(self, *_):
+        self.process.terminate()  # it stops its database
+        self.process.wait()
+        shutil.rmtree(self.directory)
+
+
+def test(base, scratch):
+    run("a session with the typed client", "node", HERE / "client.js", base)
+    run("stock OAuth2 clients", sys.executable, HERE / "oauth2_clients.py", base)
+    run("the pages in a browser", "node", HERE / "browser.js", base, options.screenshots.resolve())
+    print(f"      look at {options.screenshots}")
+    schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
+    run("no answer that is not described", schemathesis, "run", DESCRIPTION, "--url", base, "--seed", "1",
+        "--max-examples", "100", "--request-timeout", "10", "--exclude-checks", EXCLUDED_CHECKS, cwd=scratch,
+        PEOPLE_URL=base, SCHEMATHESIS_HOOKS="schemathesis_login", PYTHONPATH=str(HERE), PYTHONDONTWRITEBYTECODE="1")
+
+
+# SIGTERM ends the script as Ctrl-C does, by an exception: what it started is stopped then, too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+prepare()
+with tempfile.TemporaryDirectory(prefix="people-interface-") as scratch, Service() as base:
+    test(base, scratch)
+print("all passed")
