@@ -190,6 +190,14 @@ impl Environment {
     }
 }
 
+/// Where AWS is, if not where it usually is: an emulation, or a VPC endpoint without private DNS. It is AWS's variable, so it
+/// is read as the SDK reads its others, from the process.
+pub(crate) fn aws_endpoint_url() -> Option<String> {
+    std::env::var("AWS_ENDPOINT_URL")
+        .ok()
+        .filter(|url| !url.is_empty())
+}
+
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         Self(

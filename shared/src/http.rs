@@ -360,7 +360,7 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
             app.database.connect_ahead(endpoint.statements).await;
         }
     };
-    tokio::join!(connecting, serving).1
+    tokio::join!(serving, connecting).0
 }
 
 /// An event of a REST API lists every header, and the last one of each name a second time. `lambda_http` would let that

@@ -68,7 +68,6 @@ fn main() {
     let parts = ["size", "start", "latency", "wire", "instructions", "memory"];
     let all = !parts.iter().any(|part| named(part));
 
-    build();
     let effort = Effort { quick };
     let mut report = Report::new(compared.map(Path::new));
     for part in parts.into_iter().filter(|part| all || named(part)) {
@@ -97,11 +96,8 @@ fn binary(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
 
-/// The functions as they are deployed, and the smallest one there is with the same profile.
-fn build() {
-    let names = [
-        "hello", "register", "login", "logout", "me", "health", "migrate", "purge",
-    ];
+/// Builds functions as they are deployed.
+fn build(names: &[&str]) {
     let packages = names.iter().flat_map(|name| ["--package", name]);
     let status = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--release", "--bins"])

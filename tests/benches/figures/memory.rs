@@ -1,12 +1,13 @@
 //! (e) Memory of one instance: idle, and after many log-ins.
 
 use crate::harness::{Database, Service};
-use crate::instance::{RuntimeApi, event};
+use crate::instance::{Instance, event};
 use crate::report::{Against, Report};
-use crate::{Effort, runtime};
+use crate::{Effort, build, runtime};
 
 /// Measures release binaries.
 pub fn measure(report: &mut Report, effort: Effort) {
+    build(&["hello", "register", "login", "me"]);
     report.title("Memory of an instance (resident)");
     runtime().block_on(async {
         let database = Database::migrated().await;
@@ -14,9 +15,8 @@ pub fn measure(report: &mut Report, effort: Effort) {
             .token_of_new_user("alice")
             .await;
         let settings = [("DATABASE_URL", &*database.url)];
-        let mut api = RuntimeApi::listen().await;
         for name in ["hello", "me", "login"] {
-            let instance = api.start_idle(name, &settings).await;
+            let instance = Instance::start_idle(name, &settings).await;
             // It connects while it waits.
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             let against = if name == "hello" {
@@ -31,9 +31,9 @@ pub fn measure(report: &mut Report, effort: Effort) {
                 &against,
             );
         }
-        let (instance, ..) = api.start("me", &settings, &event("me", &token, "")).await;
+        let (mut instance, ..) = Instance::start("me", &settings, &event("me", &token, "")).await;
         for _ in 0..1_000 {
-            api.invoke(&event("me", &token, "")).await;
+            instance.invoke(&event("me", &token, "")).await;
         }
         report.add(
             "me: after 1,000 requests",
@@ -42,16 +42,13 @@ pub fn measure(report: &mut Report, effort: Effort) {
             &Against::Most(8.0),
         );
 
-        let (registering, ..) = api
-            .start("register", &settings, &event("register", "", "event-user"))
-            .await;
+        let (registering, ..) =
+            Instance::start("register", &settings, &event("register", "", "event-user")).await;
         drop(registering);
-        let (instance, ..) = api
-            .start("login", &settings, &event("login", "", "event-user"))
-            .await;
+        let (mut instance, ..) = Instance::start("login", &settings, &event("login", "", "event-user")).await;
         let logins = effort.samples(10_000);
         for _ in 1..logins {
-            api.invoke(&event("login", "", "event-user")).await;
+            instance.invoke(&event("login", "", "event-user")).await;
         }
         report.add(
             &format!("login: after {logins} log-ins"),

@@ -1,12 +1,13 @@
 //! (a) From `exec` to the runtime's first poll, and to the first answer.
 
 use crate::harness::{Database, Service};
-use crate::instance::{RuntimeApi, event};
+use crate::instance::{Instance, event};
 use crate::report::{Against, Report, median};
-use crate::{Effort, runtime, tls_server};
+use crate::{Effort, build, runtime, tls_server};
 
 /// Measures starts of `hello` and of `me` in turns.
 pub fn measure(report: &mut Report, effort: Effort) {
+    build(&["hello", "me"]);
     report.title("Start of an instance: from exec to its first poll, and to its first answer");
     runtime().block_on(async {
         let plain = Database::migrated().await;
@@ -23,11 +24,10 @@ pub fn measure(report: &mut Report, effort: Effort) {
                 .await;
             ours.push(Case::new(name, "me", url, event("me", &token, "")));
         }
-        let mut api = RuntimeApi::listen().await;
         for _ in 0..effort.samples(60) {
-            hello.start(&mut api).await;
+            hello.start().await;
             for case in &mut ours {
-                case.start(&mut api).await;
+                case.start().await;
             }
         }
         let (hello_polled, hello_answered) = (median(&mut hello.polled), median(&mut hello.answered));
@@ -76,9 +76,9 @@ impl Case {
         }
     }
 
-    async fn start(&mut self, api: &mut RuntimeApi) {
+    async fn start(&mut self) {
         let settings = [("DATABASE_URL", &*self.database_url)];
-        let (_, polled, answered) = api.start(self.function, &settings, &self.event).await;
+        let (_, polled, answered) = Instance::start(self.function, &settings, &self.event).await;
         self.polled.push(polled);
         self.answered.push(answered);
     }
