@@ -257,6 +257,8 @@ def invoke_every_function(sam):
     expect("Me", 200, 1, token)
     expect("Logout", 200, 1, token)
     expect("Me", 401, 40103, token)
+    answer = sam.invoke("Purge", {})
+    check(f"sam local invoke Purge: {answer}", answer == {"sessions": 0, "attempts": 0, "complete": True}, answer)
 
 
 def session_of_the_readme(base):

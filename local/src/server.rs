@@ -69,6 +69,7 @@ const fn refusing(handler: shared::http::Handler) -> Endpoint {
         method: "*",
         path: "*",
         headers: &[],
+        statements: &[],
         handler,
     }
 }

@@ -9,14 +9,17 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use secrecy::ExposeSecret as _;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{
     PgArguments, PgConnectOptions, PgDatabaseError, PgQueryResult, PgRow, PgSeverity, PgStatement, PgTypeInfo,
 };
-use sqlx::{ConnectOptions, Connection as _, Describe, Either, Execute, Executor, PgConnection, Postgres};
+use sqlx::{
+    ConnectOptions, Connection as _, Describe, Either, Execute, Executor, PgConnection, PgExecutor, Postgres,
+};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -169,6 +172,10 @@ pub enum Schema {
 /// One statement, to be sent with its arguments; perhaps twice.
 pub type Statement<A, T> = for<'a> fn(&'a mut Connection, &'a A) -> BoxFuture<'a, Result<T, sqlx::Error>>;
 
+/// Sends one statement to be prepared. Its arguments do not matter, nor does its outcome: there are no rows, and a statement
+/// that is wrong fails again when it runs.
+pub type Preparation = for<'a> fn(Preparing<'a>) -> BoxFuture<'a, ()>;
+
 /// What may be done when a connection dies under a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -191,6 +198,29 @@ impl Database {
             permits: Semaphore::new(config.connections),
             idle: Mutex::default(),
         }
+    }
+
+    /// Connects before there is a request and prepares `statements`, so that the first one takes the round trips of every
+    /// other. A database that cannot be reached is none of the start's business: the request will find out.
+    pub async fn connect_ahead(&self, statements: &[Preparation]) {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return;
+        };
+        let Ok(mut connection) = self.connect().await else {
+            return;
+        };
+        // Behind a pooler, no statement outlives its transaction.
+        if self.pooler == Pooler::None {
+            let preparing = async {
+                for prepare in statements {
+                    prepare(Preparing(&mut connection.inner)).await;
+                }
+            };
+            if timeout(ANSWER_TIMEOUT, preparing).await.is_err() {
+                return;
+            }
+        }
+        self.keep(connection);
     }
 
     /// Runs a statement that only reads. It is sent a second time if its connection dies under it.
@@ -304,24 +334,26 @@ impl Database {
         // A connection that was abandoned in the middle of an answer is dropped, never given to the next request.
         match outcome {
             Ok(Ok(value)) => {
-                self.idle().push(Idle {
-                    connection,
-                    since: wall_clock(),
-                });
+                self.keep(connection);
                 Ok(value)
             }
             Ok(Err(error)) => {
                 let failure = Failure::Driver(error);
                 if !failure.lost_connection() && !failure.did_not_run() && self.pooler == Pooler::None {
-                    self.idle().push(Idle {
-                        connection,
-                        since: wall_clock(),
-                    });
+                    self.keep(connection);
                 }
                 Err(failure)
             }
             Err(_) => Err(Failure::Silence("no answer to a statement")),
         }
+    }
+
+    /// For the next request.
+    fn keep(&self, connection: Connection) {
+        self.idle().push(Idle {
+            connection,
+            since: wall_clock(),
+        });
     }
 
     /// The connection used last, unless it died while it was idle.
@@ -442,12 +474,15 @@ fn with_secret(options: &PgConnectOptions, secret: &DatabaseSecret) -> Result<Pg
 }
 
 /// `None` when the table of migrations is not one that we may or can read.
-async fn count_migrations(connection: &mut Connection, versions: &[i64]) -> Result<Option<i64>, sqlx::Error> {
+async fn count_migrations(
+    executor: impl PgExecutor<'_>,
+    versions: &[i64],
+) -> Result<Option<i64>, sqlx::Error> {
     let count = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM _sqlx_migrations WHERE success AND version = ANY($1)"#,
         versions
     )
-    .fetch_one(connection)
+    .fetch_one(executor)
     .await;
     match count {
         Err(sqlx::Error::Database(error)) => match error.code().as_deref() {
@@ -458,6 +493,14 @@ async fn count_migrations(connection: &mut Connection, versions: &[i64]) -> Resu
         },
         count => count.map(Some),
     }
+}
+
+/// Has the statement of [`Database::readiness`] prepared.
+#[must_use]
+pub fn prepare_readiness(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
+    Box::pin(async {
+        let _ = count_migrations(connection, &[]).await;
+    })
 }
 
 /// How long a connection was idle must include the time that the instance was frozen, which a monotonic clock may
@@ -634,6 +677,52 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
     {
         self.inner.describe(sql)
+    }
+}
+
+/// A connection on which statements are prepared and not run: no rows, no changes.
+#[derive(Debug)]
+pub struct Preparing<'c>(&'c mut PgConnection);
+
+impl<'c> Executor<'c> for Preparing<'c> {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let prepared = self.fetch_optional(query);
+        Box::pin(stream::once(prepared).filter_map(async |outcome| outcome.err().map(Err)))
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        Box::pin(async move { self.0.prepare(query.sql()).await.map(|_| None) })
+    }
+
+    fn prepare_with<'e, 'q: 'e>(
+        self,
+        sql: &'q str,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement<'q>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.0.prepare_with(sql, parameters)
+    }
+
+    fn describe<'e, 'q: 'e>(self, sql: &'q str) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.0.describe(sql)
     }
 }
 

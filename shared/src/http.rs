@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::app::{App, StartError};
 use crate::body;
 use crate::config::Environment;
+use crate::database::Preparation;
 use crate::error::{Error, FieldError};
 use crate::telemetry;
 
@@ -51,6 +52,8 @@ pub struct Endpoint<S = App> {
     pub path: &'static str,
     /// Headers of every response of this endpoint, besides those of all.
     pub headers: &'static [(&'static str, &'static str)],
+    /// What its requests send to the database.
+    pub statements: &'static [Preparation],
     /// Answers a request at a time.
     pub handler: Handler<S>,
 }
@@ -349,10 +352,15 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
         let outcome = async { handle(app().await?, endpoint, &request).await };
         Ok::<_, std::convert::Infallible>(boundary(endpoint, &request, outcome).await)
     }));
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
+    let serving = lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
         adapter.call(LambdaEvent::new(with_every_header(event.payload), event.context))
-    }))
-    .await
+    }));
+    let connecting = async {
+        if let Some(app) = instance.get() {
+            app.database.connect_ahead(endpoint.statements).await;
+        }
+    };
+    tokio::join!(connecting, serving).1
 }
 
 /// An event of a REST API lists every header, and the last one of each name a second time. `lambda_http` would let that

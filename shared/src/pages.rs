@@ -37,6 +37,7 @@ impl Page {
             method: "GET",
             path: self.path,
             headers: &[],
+            statements: &[],
             handler: |page: &Self, _, _| Box::pin(async { Ok(page.reply()) }),
         };
         serve(self, &endpoint, request).await
@@ -86,5 +87,6 @@ static NOT_FOUND: Endpoint<()> = Endpoint {
     method: "GET",
     path: "*",
     headers: &[],
+    statements: &[],
     handler: |(), _, _| Box::pin(async { Err(Error::NotFound) }),
 };

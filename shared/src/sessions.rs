@@ -1,11 +1,13 @@
 //! Sessions: every statement on `people.user_session`. A token counts only while its row says so.
 
 use chrono::TimeDelta;
+use futures_util::future::BoxFuture;
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use crate::attempts::Reservation;
+use crate::database::Preparing;
 use crate::token::{TokenDigest, VerifiedToken};
 use crate::users::User;
 
@@ -42,13 +44,6 @@ pub async fn open(
     reservation: &Reservation,
     rehash: Option<&Rehash>,
 ) -> Result<bool, sqlx::Error> {
-    // Months and days of an interval depend on the calendar, microseconds do not.
-    let microseconds = session.lifetime.num_microseconds().unwrap_or(i64::MAX);
-    let lifetime = PgInterval {
-        months: 0,
-        days: 0,
-        microseconds,
-    };
     let (cleared, refunded, reserved_at, last_since) = reservation.refund();
     let written = sqlx::query!(
         r#"
@@ -65,7 +60,7 @@ pub async fn open(
         session.session_id,
         session.user_id,
         session.token.as_str(),
-        lifetime,
+        interval(session.lifetime),
         rehash.map(|rehash| rehash.new.as_str()),
         rehash.map(|rehash| rehash.old.as_str()),
         &cleared,
@@ -76,6 +71,20 @@ pub async fn open(
     .execute(executor)
     .await?;
     Ok(written.rows_affected() == 1)
+}
+
+/// Has [`open`] prepared.
+#[must_use]
+pub fn prepare_open(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
+    Box::pin(async {
+        let session = NewSession {
+            session_id: Uuid::nil(),
+            user_id: Uuid::nil(),
+            token: TokenDigest::of(""),
+            lifetime: TimeDelta::zero(),
+        };
+        let _ = open(connection, &session, &Reservation::of_nobody(), None).await;
+    })
 }
 
 /// Reads the user of the live session that `token` belongs to.
@@ -104,6 +113,14 @@ pub async fn find_live_user(
     .await
 }
 
+/// Has [`find_live_user`] prepared.
+#[must_use]
+pub fn prepare_find_live_user(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
+    Box::pin(async {
+        let _ = find_live_user(connection, &VerifiedToken::of_nobody()).await;
+    })
+}
+
 /// Ends the live session that `token` belongs to. `false` when there is none (any more): of two at once, one gets `true`.
 ///
 /// # Errors
@@ -122,4 +139,50 @@ pub async fn end(executor: impl PgExecutor<'_>, token: &VerifiedToken) -> Result
     .execute(executor)
     .await?;
     Ok(ended.rows_affected() == 1)
+}
+
+/// Has [`end`] prepared.
+#[must_use]
+pub fn prepare_end(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
+    Box::pin(async {
+        let _ = end(connection, &VerifiedToken::of_nobody()).await;
+    })
+}
+
+/// Removes at most `most` of the sessions that ended over `retention` ago, oldest first. How many it removed: fewer than
+/// `most` when no others are left, but for those that somebody else is removing at this moment.
+///
+/// # Errors
+/// The driver's.
+pub async fn purge(
+    executor: impl PgExecutor<'_>,
+    retention: TimeDelta,
+    most: u32,
+) -> Result<u64, sqlx::Error> {
+    let removed = sqlx::query!(
+        r#"
+        DELETE FROM people.user_session
+        WHERE session_id IN (
+            SELECT session_id FROM people.user_session
+            WHERE least(logout_time, expires_at) < now() - $1::interval
+            ORDER BY least(logout_time, expires_at)
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        )
+        "#,
+        interval(retention),
+        i64::from(most),
+    )
+    .execute(executor)
+    .await?;
+    Ok(removed.rows_affected())
+}
+
+/// Months and days of an interval depend on the calendar, microseconds do not.
+fn interval(duration: TimeDelta) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: duration.num_microseconds().unwrap_or(i64::MAX),
+    }
 }

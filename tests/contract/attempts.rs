@@ -358,7 +358,9 @@ async fn parallel_logins_of_many_users_behind_one_address_do_not_deadlock() {
 async fn a_refund_waits_for_no_row_that_it_has_not_locked_in_order() {
     let database = Database::migrated().await;
     database
-        .execute(r"INSERT INTO people.attempt VALUES ('\x00', 1, now()), ('\x01', 1, now()), ('\x02', 1, now())")
+        .execute(
+            r"INSERT INTO people.attempt VALUES ('\x00', 1, now()), ('\x01', 1, now()), ('\x02', 1, now())",
+        )
         .await;
     let mut first = database.connect().await;
     first
@@ -394,7 +396,9 @@ async fn a_refund_waits_for_no_row_that_it_has_not_locked_in_order() {
         .unwrap();
     refund.await.unwrap().unwrap();
     let left = database
-        .text("SELECT string_agg(encode(key, 'hex') || '=' || failures, ' ' ORDER BY key) FROM people.attempt")
+        .text(
+            "SELECT string_agg(encode(key, 'hex') || '=' || failures, ' ' ORDER BY key) FROM people.attempt",
+        )
         .await;
     assert_eq!(left.as_deref(), Some("01=1 02=0"));
 }

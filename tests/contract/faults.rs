@@ -442,6 +442,71 @@ async fn a_warm_request_takes_the_round_trips_that_are_promised() {
 }
 
 #[tokio::test]
+async fn the_first_request_on_a_connection_that_was_made_ahead_takes_no_round_trip_more() {
+    let behind = Service::start().await;
+    let tokens = [
+        behind.token_of_new_user("alice").await,
+        behind.log_in("alice", PASSWORD).await.access_token(),
+    ];
+    let proxy = Proxy::to(&behind.database, Link::Up).await;
+    let mut counted = Vec::new();
+    for endpoint in local::server::ENDPOINTS {
+        let first = Service::on(proxy.of(&behind.database), &[]);
+        first.connect_ahead(endpoint).await;
+        proxy.round_trips();
+        let reply = match endpoint.path {
+            "/auth/login" => first.log_in("alice", PASSWORD).await,
+            "/user/register" => first.register("bob").await,
+            "/auth/logout" => first.log_out(&tokens[0]).await,
+            path => first.get(path, &tokens[1]).await,
+        };
+        assert_eq!(proxy.connections(), 1);
+        counted.push((endpoint.path, reply.status.as_u16(), proxy.round_trips()));
+    }
+    assert_eq!(
+        counted,
+        [
+            ("/user/register", 200, 2),
+            ("/auth/login", 200, 2),
+            ("/auth/logout", 200, 1),
+            ("/auth/me", 200, 1),
+            ("/health", 200, 1),
+        ]
+    );
+    // To prepare a statement is not to run it.
+    assert_eq!(behind.database.count(r#"people."user""#).await, 2);
+}
+
+#[tokio::test]
+async fn a_database_without_a_schema_is_connected_to_ahead_all_the_same() {
+    let database = Database::empty().await;
+    let service = Service::on(database.clone(), &[]);
+    service.connect_ahead(&me::ENDPOINT).await;
+    shared::database::migrate(&database.options()).await.unwrap();
+    let token = service.token_of_new_user("alice").await;
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_made_ahead_is_made_by_the_first_request() {
+    let behind = Service::start().await;
+    let token = behind.token_of_new_user("alice").await;
+    let proxy = Proxy::to(&behind.database, Link::Refusing).await;
+    let service = Service::on(proxy.of(&behind.database), &[]);
+    service.connect_ahead(&me::ENDPOINT).await;
+    proxy.set(Link::Up);
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+
+    proxy.set(Link::Silent);
+    let service = Service::on(proxy.of(&behind.database), &[]);
+    let (reply, ()) = tokio::join!(
+        in_time(service.get("/auth/me", &token)),
+        service.connect_ahead(&me::ENDPOINT)
+    );
+    assert_unavailable(&reply);
+}
+
+#[tokio::test]
 async fn an_outdated_schema_is_503_on_health_and_everywhere() {
     let service = Service::on(Database::empty().await, &[]);
     let health = service.get("/health", "").await;

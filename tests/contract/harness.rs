@@ -152,6 +152,11 @@ impl Service {
         }
     }
 
+    /// What a deployed instance of one function does while it waits for its first request.
+    pub async fn connect_ahead(&self, endpoint: &Endpoint) {
+        self.app.database.connect_ahead(endpoint.statements).await;
+    }
+
     /// Sends any request, of which the answer is text.
     pub async fn send(&self, request: Request<Body>) -> Reply {
         let (status, headers, body) = self.exchange(request).await;

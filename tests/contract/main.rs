@@ -18,10 +18,14 @@ mod migrations;
 mod oauth2;
 mod panics;
 mod passwords;
+mod pgbouncer;
 mod pooler;
 mod properties;
+#[expect(dead_code, reason = "what only the benchmarks use")]
 mod proxy;
 mod register;
+mod retention;
 mod smoke;
 mod tls;
+mod tls_server;
 mod tokens;

@@ -28,6 +28,7 @@ pub enum Link {
 pub struct Proxy {
     link: watch::Sender<(Link, u64)>,
     round_trips: Arc<AtomicUsize>,
+    packets: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     port: u16,
 }
@@ -42,11 +43,12 @@ impl Proxy {
         let proxy = Self {
             link: watch::Sender::new((link, 0)),
             round_trips: Arc::default(),
+            packets: Arc::default(),
             connections: Arc::default(),
             port,
         };
         let (links, round_trips) = (proxy.link.clone(), proxy.round_trips.clone());
-        let connections = proxy.connections.clone();
+        let (packets, connections) = (proxy.packets.clone(), proxy.connections.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if links.borrow().0 == Link::Refusing {
@@ -64,11 +66,13 @@ impl Proxy {
                 let requests = Direction {
                     answered: answered.clone(),
                     round_trips: round_trips.clone(),
+                    packets: packets.clone(),
                     of_client: true,
                 };
                 let answers = Direction {
                     answered,
                     round_trips,
+                    packets: packets.clone(),
                     of_client: false,
                 };
                 let (a, b) = (links.subscribe(), links.subscribe());
@@ -118,6 +122,11 @@ impl Proxy {
         self.round_trips.swap(0, Ordering::SeqCst)
     }
 
+    /// Packets with data, in both directions, since the last call. What arrived together counts as one.
+    pub fn packets(&self) -> usize {
+        self.packets.swap(0, Ordering::SeqCst)
+    }
+
     /// Connections made since the last call.
     pub fn connections(&self) -> usize {
         self.connections.swap(0, Ordering::SeqCst)
@@ -128,6 +137,7 @@ impl Proxy {
 struct Direction {
     answered: Arc<AtomicUsize>,
     round_trips: Arc<AtomicUsize>,
+    packets: Arc<AtomicUsize>,
     of_client: bool,
 }
 
@@ -152,6 +162,7 @@ impl Direction {
                 }
             };
             let Ok(length @ 1..) = read else { return };
+            self.packets.fetch_add(1, Ordering::SeqCst);
             let (state, now) = *link.borrow();
             let silent = state == Link::Silent || now != generation;
             if !self.of_client {

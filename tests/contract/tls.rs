@@ -1,95 +1,13 @@
 //! The connection to the database: encrypted and to whom it should be, unless the URL says otherwise.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
-use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use local::postgres::Server;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use shared::database::migrate;
 use uuid::Uuid;
 
 use crate::harness::{Database, PASSWORD, Service};
-
-/// A server with a certificate for the name `localhost` (not for its address), of an authority that nobody knows.
-struct TlsServer {
-    /// Without TLS.
-    url: String,
-    /// The certificate of its authority.
-    authority: PathBuf,
-    /// That of another authority.
-    stranger: PathBuf,
-}
-
-static SERVER: LazyLock<TlsServer> = LazyLock::new(|| {
-    let server = Server::throwaway().expect("a throw-away PostgreSQL");
-    let data = server.data_directory();
-    let issuer = authority(&data.join("authority.pem"));
-    authority(&data.join("stranger.pem"));
-    let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(["localhost".to_owned()])
-        .and_then(|parameters| parameters.signed_by(&key, &issuer))
-        .expect("a certificate");
-    write(&data.join("server.crt"), &certificate.pem());
-    write(&data.join("server.key"), &key.serialize_pem());
-    let mut settings = fs::OpenOptions::new()
-        .append(true)
-        .open(data.join("postgresql.conf"))
-        .expect("its settings");
-    settings.write_all(b"ssl = on\n").expect("they are written");
-    server.pg_ctl(&["restart"]).expect("it starts again");
-    let tls = TlsServer {
-        url: server.url().to_owned(),
-        authority: data.join("authority.pem"),
-        stranger: data.join("stranger.pem"),
-    };
-    // It ends when this process does, however that happens.
-    std::mem::forget(server);
-    tls
-});
-
-/// Makes an authority and writes its certificate to a file.
-fn authority(file: &Path) -> Issuer<'static, KeyPair> {
-    let mut parameters = CertificateParams::default();
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    let certificate = parameters.self_signed(&key).expect("a certificate");
-    write(file, &certificate.pem());
-    Issuer::new(parameters, key)
-}
-
-/// Writes a file that only the server's user may read, as it wants of its key.
-fn write(file: &Path, text: &str) {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .expect("a file");
-    let directory = fs::metadata(file.parent().expect("a directory")).expect("a directory");
-    chown(file, Some(directory.uid()), Some(directory.gid())).expect("ours to give");
-}
-
-/// A migrated database on the server with TLS.
-async fn database() -> Database {
-    // Blocks while it starts.
-    let server = tokio::task::spawn_blocking(|| &*SERVER).await.expect("a server");
-    let name = format!("people_test_{}", Uuid::new_v4().simple());
-    let maintenance = Database {
-        url: server.url.clone(),
-    };
-    maintenance.execute(&format!("CREATE DATABASE {name}")).await;
-    let database = Database {
-        url: server.url.replace("/people?", &format!("/{name}?")),
-    };
-    migrate(&database.options()).await.expect("migrations run");
-    database
-}
+use crate::tls_server::{self, SERVER, database};
 
 /// The service on that database by way of `host` and with these parameters in the URL.
 fn service(database: &Database, host: &str, parameters: &str) -> Service {
@@ -159,9 +77,8 @@ async fn a_url_that_does_not_mention_tls_refuses_a_server_without_it() {
 #[tokio::test]
 async fn the_right_authority_and_name_are_let_in() {
     let database = database().await;
-    let authority = SERVER.authority.display();
-    let verify_full = format!("?sslmode=verify-full&sslrootcert={authority}");
-    assert_works(&service(&database, "localhost", &verify_full), true).await;
+    let service = Service::on(database.clone(), &[("DATABASE_URL", &tls_server::url(&database))]);
+    assert_works(&service, true).await;
 }
 
 #[tokio::test]
@@ -202,10 +119,9 @@ async fn a_certificate_of_another_authority_is_refused() {
 
 #[tokio::test]
 async fn a_url_can_ask_for_less() {
-    let database = database().await;
-    assert_works(&service(&database, "127.0.0.1", "?sslmode=disable"), false).await;
-    let database = self::database().await;
-    assert_works(&service(&database, "127.0.0.1", "?sslmode=require"), true).await;
+    let [plain, encrypted] = [database().await, database().await];
+    assert_works(&service(&plain, "127.0.0.1", "?sslmode=disable"), false).await;
+    assert_works(&service(&encrypted, "127.0.0.1", "?sslmode=require"), true).await;
 }
 
 #[tokio::test]

@@ -229,12 +229,12 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_functions_run_on_amazon_linux_2023_and_end_before_the_gateway_gives_up(self, stack):
         functions = stack.of_type("AWS::Lambda::Function")
-        self.assertEqual(set(functions), set(ROUTES) | {"Migrate"} | self.docs(stack))
+        self.assertEqual(set(functions), set(ROUTES) | {"Migrate", "Purge"} | self.docs(stack))
         for name, function in functions.items():
             self.assertEqual(function["Runtime"], "provided.al2023")
             self.assertEqual(function["Architectures"], ["x86_64"])
             self.assertEqual(function["TracingConfig"], {"Mode": "Active"})
-            if name != "Migrate":
+            if name not in ("Migrate", "Purge"):
                 self.assertGreater(function["Timeout"], HANDLER_DEADLINE)
                 self.assertLess(function["Timeout"], GATEWAY_TIMEOUT)
                 self.assertLessEqual(function["MemorySize"], 1769)
@@ -273,8 +273,17 @@ class Template(unittest.TestCase):
             self.assertEqual(permission["FunctionName"], f"<{name}Aliaslive>")
             path = route[1].replace("{file}", "*")
             self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{path}"), permission)
-        # Nothing else may invoke a function.
-        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected))
+
+    @with_each_database
+    def test_what_is_over_is_removed_every_hour_and_nothing_else_is_invoked_by_a_service(self, stack):
+        rule, = stack.of_type("AWS::Events::Rule").values()
+        self.assertEqual(rule["ScheduleExpression"], "rate(1 hour)")
+        self.assertEqual([target["Arn"] for target in rule["Targets"]], ["<Purge.Arn>"])
+        permissions = stack.of_type("AWS::Lambda::Permission")
+        self.assertEqual(set(permissions), {f"{name}RoutePermission" for name in ROUTES} | {"PurgeHourlyPermission"} |
+                         {f"Docs{event}Permission" for event in DOCS if self.docs(stack)})
+        permission = permissions["PurgeHourlyPermission"]
+        self.assertEqual((permission["Principal"], permission["SourceArn"]), ("events.amazonaws.com", "<PurgeHourly.Arn>"))
 
     @with_each_database
     def test_every_route_is_throttled(self, stack):
@@ -376,8 +385,11 @@ class Template(unittest.TestCase):
                         owner = "<OwnerSecret>" if "CreateDatabase" in SCENARIOS[database] else SECRET + "owner"
                         self.assertEqual(may["secretsmanager:GetSecretValue"], [owner, *secrets[database]])
                     else:
-                        self.assertEqual(sorted(may["secretsmanager:GetSecretValue"]),
-                                         sorted([*secrets[database], "<SigningKeyBlue>", "<SigningKeyGreen>"]))
+                        keys = [] if name == "Purge" else ["<SigningKeyBlue>", "<SigningKeyGreen>"]
+                        self.assertEqual(sorted(may.get("secretsmanager:GetSecretValue", [])),
+                                         sorted([*secrets[database], *keys]))
+                        if not secrets[database] and not keys:
+                            expected.remove("secretsmanager:GetSecretValue")
                         if connect[database]:
                             expected.add("rds-db:connect")
                             self.assertEqual(may["rds-db:connect"],
@@ -424,6 +436,10 @@ class Template(unittest.TestCase):
                             "DATABASE_URL": "", "DATABASE_IAM_AUTH": "false", "DATABASE_POOLER": "none",
                             "APPLICATION_ROLE": "people_app",
                             "APPLICATION_SECRET_ARN": SECRET + "application" if password else ""})
+                    elif name == "Purge":
+                        of_database = {setting: value for setting, value in (common | differences[database]).items()
+                                       if setting.startswith("DATABASE_")}
+                        self.assertEqual(variables, of_database | {"SESSION_RETENTION_DAYS": "7"})
                     else:
                         revision = {"REVISION": variables["REVISION"]}
                         self.assertEqual(variables, common | differences[database] | revision)
@@ -452,7 +468,7 @@ class Template(unittest.TestCase):
         digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:6]
         for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
             revision = function.get("Environment", {"Variables": {}})["Variables"].get("REVISION")
-            if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-docs"):
+            if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-purge", f"{STACK}-docs"):
                 self.assertIsNone(revision)
             else:
                 self.assertRegex(revision, f"^[0-9]+-{digest}$", f"the parameters changed: set REVISION to N-{digest}")
@@ -492,7 +508,7 @@ class Template(unittest.TestCase):
         filters = {f["MetricTransformations"][0]["MetricName"]: f
                    for f in stack.of_type("AWS::Logs::MetricFilter").values()}
         self.assertEqual(own, set(filters))
-        for name in [*ROUTES, "Migrate", *self.docs(stack)]:
+        for name in [*ROUTES, "Migrate", "Purge", *self.docs(stack)]:
             self.assertIn((f"<{name}>", "Errors", None), watched)
             self.assertIn((f"<{name}>", "Throttles", None), watched)
         for name in ROUTES:

@@ -1,0 +1,84 @@
+//! Removes what is over: sessions that ended longer ago than they are kept, and counts of attempts that are forgotten.
+//! Invoked by a schedule with any event. Harmless when repeated or run twice at once.
+
+use chrono::TimeDelta;
+use serde::Serialize;
+use shared::config::{ConfigError, DatabaseConfig, Environment};
+use shared::database::{Database, DatabaseError};
+use shared::{attempts, sessions};
+use thiserror::Error;
+
+/// Rows that one statement removes: tens of milliseconds, so that it never comes near the statement timeout and holds no
+/// lock for long.
+const BATCH: u32 = 1_000;
+
+/// Statements of one kind in one run. Half a million rows an hour are twelve times what a million log-ins a day need.
+const MOST_BATCHES: u32 = 500;
+
+/// What was done.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub struct Report {
+    /// Sessions that were removed.
+    pub sessions: u64,
+    /// Counts that were removed.
+    pub attempts: u64,
+    /// Nothing was left to remove.
+    pub complete: bool,
+}
+
+/// Why not everything was removed. The next run goes on where this one stopped.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// A setting is missing or unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be reached or is too slow.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Removes in batches, as the settings in `environment` say: those of the database, and `SESSION_RETENTION_DAYS`, how
+/// long a session is kept after its end.
+///
+/// # Errors
+/// A message for the log of the function; it holds no secret.
+pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
+    let database = Database::new(DatabaseConfig::from_environment(environment)?);
+    let days = environment.number("SESSION_RETENTION_DAYS", 7, 0..=3650)?;
+    let retention = TimeDelta::days(days);
+    let (sessions, no_sessions_left) = in_batches(async || {
+        database
+            .write(&retention, |connection, retention| {
+                Box::pin(sessions::purge(connection, *retention, BATCH))
+            })
+            .await
+    })
+    .await?;
+    let (attempts, no_attempts_left) = in_batches(async || {
+        database
+            .write(&(), |connection, ()| Box::pin(attempts::purge(connection, BATCH)))
+            .await
+    })
+    .await?;
+    let report = Report {
+        sessions,
+        attempts,
+        complete: no_sessions_left && no_attempts_left,
+    };
+    Ok(report)
+}
+
+/// How many rows `remove` removed in all, and whether it found fewer than it might have in the end.
+async fn in_batches(
+    remove: impl AsyncFn() -> Result<u64, DatabaseError>,
+) -> Result<(u64, bool), DatabaseError> {
+    let mut removed = 0;
+    for _ in 0..MOST_BATCHES {
+        let batch = remove().await?;
+        removed += batch;
+        if batch < BATCH.into() {
+            return Ok((removed, true));
+        }
+    }
+    Ok((removed, false))
+}

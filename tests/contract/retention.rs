@@ -1,0 +1,145 @@
+//! The function `purge`: sessions that are over go after a time, and so do counts that are forgotten. Time is moved in the
+//! database, never waited for.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use shared::config::Environment;
+use sqlx::Executor as _;
+
+use crate::harness::{Database, PASSWORD, Service};
+
+impl Database {
+    async fn purge(&self, settings: &[(&str, &str)]) -> Value {
+        let mut environment: Environment = settings.iter().copied().collect();
+        environment.set_default("DATABASE_URL", &*self.url);
+        json!(purge::handle(&environment).await.expect("it purges"))
+    }
+
+    async fn purge_after(&self, days: &str) -> Value {
+        self.purge(&[("SESSION_RETENTION_DAYS", days)]).await
+    }
+
+    /// Sessions of one user, which ended so long ago: by a log-out, or by their expiry.
+    async fn add_sessions(&self, count: u32, ended: &str, logged_out: bool) {
+        let (logout_time, expires_at) = if logged_out {
+            (
+                format!("now() - interval '{ended}'"),
+                "now() + interval '1 day'".to_owned(),
+            )
+        } else {
+            ("NULL".to_owned(), format!("now() - interval '{ended}'"))
+        };
+        self.execute(&format!(
+            r#"INSERT INTO people.user_session (session_id, user_id, logout_time, expires_at)
+               SELECT gen_random_uuid(), user_id, {logout_time}, {expires_at}
+               FROM people."user", generate_series(1, {count})"#
+        ))
+        .await;
+    }
+}
+
+/// A log-in that succeeds leaves its address with a count of none, which goes with the first run.
+const OF_THE_LOG_IN: u64 = 1;
+
+fn report(sessions: u64, attempts: u64) -> Value {
+    json!({ "sessions": sessions, "attempts": attempts, "complete": true })
+}
+
+#[tokio::test]
+async fn a_session_is_removed_a_week_after_its_log_out_or_its_expiry() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    for logged_out in [true, false] {
+        service.database.add_sessions(1, "8 days", logged_out).await;
+        service.database.add_sessions(1, "6 days", logged_out).await;
+    }
+    assert_eq!(service.database.purge(&[]).await, report(2, OF_THE_LOG_IN));
+    assert_eq!(service.database.count("people.user_session").await, 3);
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_retention_is_a_setting_and_a_live_session_stays_even_without_any() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    service.database.add_sessions(1, "8 days", true).await;
+    let purge = |days| service.database.purge_after(days);
+    assert_eq!(purge("9").await, report(0, OF_THE_LOG_IN));
+    assert_eq!(purge("0").await, report(1, 0));
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+    for unusable in ["-1", "3651", "a week"] {
+        let environment = [
+            ("DATABASE_URL", &*service.database.url),
+            ("SESSION_RETENTION_DAYS", unusable),
+        ];
+        let error = purge::handle(&environment.into_iter().collect())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "SESSION_RETENTION_DAYS must be a whole number from 0 to 3650"
+        );
+    }
+}
+
+#[tokio::test]
+async fn more_than_one_batch_is_removed_and_nothing_is_left_the_second_time() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    service.database.add_sessions(2_500, "8 days", false).await;
+    service
+        .database
+        .execute(
+            "INSERT INTO people.attempt
+             SELECT sha256(n::text::bytea), 1, now() - interval '25 hours' FROM generate_series(1, 1500) n",
+        )
+        .await;
+    assert_eq!(service.database.purge(&[]).await, report(2_500, 1_500));
+    assert_eq!(service.database.purge(&[]).await, report(0, 0));
+    // The registration's count is of this hour.
+    assert_eq!(service.database.count("people.attempt").await, 1);
+}
+
+#[tokio::test]
+async fn two_at_once_remove_everything_once() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    service.database.add_sessions(3_000, "8 days", true).await;
+    let runs = tokio::join!(service.database.purge(&[]), service.database.purge(&[]));
+    let removed: u64 = [runs.0, runs.1]
+        .iter()
+        .map(|run| run["sessions"].as_u64().unwrap())
+        .sum();
+    assert_eq!(removed, 3_000);
+    assert_eq!(service.database.count("people.user_session").await, 0);
+}
+
+#[tokio::test]
+async fn a_log_in_does_not_wait_for_it() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    service.database.add_sessions(10, "8 days", true).await;
+    // As a batch in the middle of its statement holds them.
+    let mut batch = service.database.connect().await;
+    batch
+        .execute("BEGIN; DELETE FROM people.user_session")
+        .await
+        .unwrap();
+    let token = service.log_in("alice", PASSWORD).await.access_token();
+    assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+    assert_eq!(service.log_out(&token).await.status, StatusCode::OK);
+    // Another run passes over what this one is removing.
+    assert_eq!(service.database.purge(&[]).await, report(0, OF_THE_LOG_IN));
+}
+
+#[tokio::test]
+async fn a_dead_database_fails_the_run_with_a_reason() {
+    let environment = [(
+        "DATABASE_URL",
+        "postgres://people@127.0.0.1:1/people?sslmode=disable",
+    )];
+    let error = purge::handle(&environment.into_iter().collect())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().starts_with("database unavailable: "), "{error}");
+}
