@@ -138,7 +138,7 @@ await check("Swagger UI: on a phone", PHONE, async (page) => {
   return { refusals: 0 };
 });
 
-for (const [device, options] of /** @type {const} */ ([["desktop", {}], ["phone", PHONE]])) {
+for (const [device, options] of /** @type {const} */ ([["desktop", {}], ["phone", { ...PHONE, colorScheme: "dark" }]])) {
   await check(`the example on a ${device}: from refusals to the log-out`, options, async (page) => {
     const userid = `${device}-${process.pid}`;
     const status = page.getByRole("status");
