@@ -17,6 +17,7 @@ mod migrations;
 mod oauth2;
 mod panics;
 mod passwords;
+mod plans;
 mod pooler;
 mod properties;
 mod proxy;
