@@ -19,6 +19,7 @@ mod oauth2;
 mod panics;
 mod passwords;
 mod pgbouncer;
+mod plans;
 mod pooler;
 mod properties;
 #[expect(dead_code, reason = "what only the benchmarks use")]

@@ -1,0 +1,75 @@
+//! Every statement finds its rows by an index, so that requests take as long with many users as with few. What it takes
+//! is measured by the bench `growth`; here the server's own counts tell whether it read a table from end to end.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::harness::{Database, PASSWORD, Service};
+
+/// So many that to read them all is more work than to look some up. The sessions are nobody's: to check whose they are
+/// would be counted too.
+const ROWS: u32 = 20_000;
+
+/// Of each kind. From the sixth on, the server may use a plan that it keeps for any value.
+const REQUESTS: u32 = 8;
+
+#[tokio::test]
+async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
+    let database = Database::migrated().await;
+    let fill = format!(
+        r#"
+        INSERT INTO people."user" (userid, user_name, password_hash)
+        SELECT 'user-' || n, 'User ' || n, repeat('x', 97) FROM generate_series(1, {ROWS}) AS n;
+
+        INSERT INTO people.user_session (session_id, token, expires_at)
+        SELECT gen_random_uuid(), repeat('0', 64), now() + interval '1 hour' FROM generate_series(1, {ROWS});
+
+        INSERT INTO people.attempt (key, failures, since)
+        SELECT sha256(n::text::bytea), 1, now() FROM generate_series(1, {ROWS}) AS n;
+
+        ANALYZE
+        "#
+    );
+    database.execute(&fill).await;
+    let fast_hashes = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
+    let service = Service::on(database.clone(), &fast_hashes);
+    for n in 0..REQUESTS {
+        let userid = format!("new-{n}");
+        let token = service.token_of_new_user(&userid).await;
+        assert_eq!(service.get("/auth/me", &token).await.status, 200);
+        assert_eq!(service.log_in(&userid, "wrong password").await.status, 401);
+        let unknown = format!("unknown-{n}");
+        assert_eq!(service.log_in(&unknown, PASSWORD).await.status, 401);
+        assert_eq!(service.log_out(&token).await.status, 200);
+        assert_eq!(service.register(&userid).await.status, 409);
+    }
+    // A connection's counts are there at the latest when it has ended.
+    drop(service);
+    let counted = format!(
+        "
+        SELECT idx_scan >= {} AND NOT EXISTS (
+            SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'people')
+        FROM pg_stat_user_tables WHERE relname = 'user_session'
+        ",
+        2 * REQUESTS
+    );
+    let until_counted = async {
+        while database.text(&counted).await.as_deref() != Some("true") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), until_counted)
+        .await
+        .expect("the server counts");
+    let read_to_their_end = format!(
+        "
+        SELECT string_agg(name, ', ' ORDER BY name)
+        FROM (SELECT relname AS name, seq_tup_read AS rows FROM pg_stat_user_tables
+              UNION ALL
+              SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes) AS read
+        WHERE rows >= {ROWS}
+        "
+    );
+    assert_eq!(database.text(&read_to_their_end).await, None);
+}
