@@ -129,7 +129,8 @@ impl Instance {
             .expect("the API is there")
     }
 
-    /// A line of `/proc/PID/status`, in MiB: `VmRSS` is what it has in memory, `VmHWM` the most it had.
+    /// A line of `/proc/PID/status`, in MiB: `VmRSS` is what it has in memory, `RssAnon` what of
+    /// it is not a file's, `VmHWM` the most it had.
     pub fn memory(&self, line: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux");
         let kibibytes = status

@@ -30,6 +30,13 @@ pub fn measure(report: &mut Report, effort: Effort) {
                 "MiB",
                 &against,
             );
+            // The rest is code, in the page cache.
+            report.add(
+                &format!("{name}: of it, its own"),
+                instance.memory("RssAnon"),
+                "MiB",
+                &Against::Nothing,
+            );
         }
         let (mut instance, ..) = Instance::start("me", &settings, &event("me", &token, "")).await;
         for _ in 0..1_000 {
