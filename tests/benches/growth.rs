@@ -48,7 +48,7 @@ const TOO_MANY_ROWS: f64 = 1_000.0;
 const ROUNDS: usize = 300;
 const REQUESTS: [(Kind, usize); 3] = [(Kind::Me, 40), (Kind::MeOfFew, 40), (Kind::Login, 10)];
 /// So few people that the pages of theirs stay in the processor's caches at every size, as all of a small table does.
-const FEW: usize = 20;
+const FEW: usize = 4;
 /// Requests of each kind whose plans are looked at. From the sixth on, the server may use a plan for any value.
 const EXPLAINED: usize = 8;
 /// A hash that takes microseconds, so that what the database does shows.
@@ -79,7 +79,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Me => "me",
-            Self::MeOfFew => "me, 20 people",
+            Self::MeOfFew => "me, 4 people",
             Self::Login => "login",
             Self::FailedLogin => "failed login",
             Self::Logout => "logout",

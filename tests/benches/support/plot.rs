@@ -76,7 +76,7 @@ impl Panel {
             let decades = 10_f64.powf(low.log10().floor())..10_f64.powf(high.log10().ceil());
             self.finish(builder.build_cartesian_2d(x, decades.log_scale())?)
         } else {
-            self.finish(builder.build_cartesian_2d(x, 0.0..high * 1.25)?)
+            self.finish(builder.build_cartesian_2d(x, 0.0..high * 1.1)?)
         }
     }
 
@@ -112,9 +112,15 @@ impl Panel {
                 .map(|point| Circle::new(*point, 3, colour.filled()));
             chart.draw_series(dots)?;
         }
+        // Where a line seldom is: over the low latencies of few clients, under what is far from 0.
+        let legend = if self.logarithmic {
+            SeriesLabelPosition::UpperLeft
+        } else {
+            SeriesLabelPosition::LowerRight
+        };
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(legend)
             .label_font((FONT, 13))
             .background_style(WHITE.mix(0.8))
             .draw()?;
