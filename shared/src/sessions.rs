@@ -87,7 +87,8 @@ pub fn prepare_open(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
     })
 }
 
-/// Reads the user of the live session that `token` belongs to.
+/// Reads the user of the live session that `token` belongs to. The row is found by its key: a user's other sessions are not
+/// looked at, as the index on `user_id` might be, were it compared by `=`.
 ///
 /// # Errors
 /// The driver's.
@@ -102,7 +103,7 @@ pub async fn find_live_user(
                u.email, u.init_cn_level, u.reg_time
         FROM people.user_session s
         JOIN people."user" u ON u.user_id = s.user_id
-        WHERE s.session_id = $1 AND s.user_id = $2 AND s.token = $3
+        WHERE s.session_id = $1 AND s.user_id IS NOT DISTINCT FROM $2 AND s.token = $3
           AND s.logout_time IS NULL AND s.expires_at > now()
         "#,
         token.claims.jti,
@@ -121,7 +122,7 @@ pub fn prepare_find_live_user(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
     })
 }
 
-/// Ends the live session that `token` belongs to. `false` when there is none (any more): of two at once, one gets `true`.
+/// Ends the live session that `token` belongs to, found as above. `false` when there is none (any more): of two at once, one gets `true`.
 ///
 /// # Errors
 /// The driver's.
@@ -129,7 +130,7 @@ pub async fn end(executor: impl PgExecutor<'_>, token: &VerifiedToken) -> Result
     let ended = sqlx::query!(
         r#"
         UPDATE people.user_session SET logout_time = now()
-        WHERE session_id = $1 AND user_id = $2 AND token = $3
+        WHERE session_id = $1 AND user_id IS NOT DISTINCT FROM $2 AND token = $3
           AND logout_time IS NULL AND expires_at > now()
         "#,
         token.claims.jti,
