@@ -9,7 +9,7 @@ use lambda_http::{Body, Request};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, FieldError};
-use crate::users::Refusal;
+use crate::refusal::Refusal;
 
 /// The largest body, in bytes, that is looked at.
 pub const MAX_BYTES: usize = 16 * 1024;

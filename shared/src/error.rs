@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::app::StartError;
 use crate::database::DatabaseError;
 use crate::password::HashError;
+use crate::refusal::Refusal;
 use crate::telemetry::SecurityEvent;
-use crate::users::Refusal;
 
 /// A request that did not succeed. What the client learns is [`Error::message`]; the rest is for the log.
 #[derive(Debug)]

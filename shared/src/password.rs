@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::users::Refusal;
+use crate::refusal::Refusal;
 
 /// Parameters of Argon2id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

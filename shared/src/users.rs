@@ -10,9 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::database::Preparing;
-
-/// Why a value is refused: one short sentence that never quotes it.
-pub type Refusal = &'static str;
+use crate::refusal::Refusal;
 
 /// What people type to log in, in its canonical form: NFKC, lower case, NFKC.
 ///

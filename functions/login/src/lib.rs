@@ -13,10 +13,11 @@ use shared::body::{MediaType, Members};
 use shared::error::Error;
 use shared::http::{self, Endpoint, Reply};
 use shared::password::{Password, Verdict};
+use shared::refusal::Refusal;
 use shared::sessions::{self, NewSession, Rehash};
 use shared::telemetry::SecurityEvent;
 use shared::token::AccessToken;
-use shared::users::{Refusal, User, UserId};
+use shared::users::{User, UserId};
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use shared::password::Password;
-use shared::users::{self, Refusal, UserId};
+use shared::refusal::Refusal;
+use shared::users::{self, UserId};
 use unicode_normalization::UnicodeNormalization;
 
 // A userid, a user name, an e-mail address and a password, separated by a byte that UTF-8 does not have.
