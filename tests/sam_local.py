@@ -258,7 +258,7 @@ def invoke_every_function(sam):
     expect("Logout", 200, 1, token)
     expect("Me", 401, 40103, token)
     answer = sam.invoke("Purge", {})
-    check(f"sam local invoke Purge: {answer}", answer == {"sessions": 0, "attempts": 0, "complete": True}, answer)
+    check(f"sam local invoke Purge: {answer}", answer.get("sessions") == 0 and answer.get("complete"), answer)
 
 
 def session_of_the_readme(base):
