@@ -152,7 +152,7 @@ impl Aws {
                     .build_https();
                 let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
                 // Not the SDK's default chain of sources: Lambda gives credentials and region in the environment, and what
-                // looks for them elsewhere (profiles, roles, instance metadata) is a fifth of a function's size.
+                // looks for them elsewhere (profiles, roles, instance metadata) was a seventh of a function's size.
                 let mut config = SdkConfig::builder()
                     .behavior_version(BehaviorVersion::latest())
                     .region(EnvironmentVariableRegionProvider::new().region().await)
