@@ -22,7 +22,6 @@ use uuid::Uuid;
 use crate::app::{App, StartError};
 use crate::body;
 use crate::config::Environment;
-use crate::database::Preparation;
 use crate::error::{Error, FieldError};
 use crate::telemetry;
 
@@ -52,8 +51,6 @@ pub struct Endpoint<S = App> {
     pub path: &'static str,
     /// Headers of every response of this endpoint, besides those of all.
     pub headers: &'static [(&'static str, &'static str)],
-    /// What its requests send to the database.
-    pub statements: &'static [Preparation],
     /// Answers a request at a time.
     pub handler: Handler<S>,
 }
@@ -352,15 +349,15 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
         let outcome = async { handle(app().await?, endpoint, &request).await };
         Ok::<_, std::convert::Infallible>(boundary(endpoint, &request, outcome).await)
     }));
-    let serving = lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
+    // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
+    // what was begun beside the poll with it.
+    if let Some(app) = instance.get() {
+        app.database.connect_ahead().await;
+    }
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
         adapter.call(LambdaEvent::new(with_every_header(event.payload), event.context))
-    }));
-    let connecting = async {
-        if let Some(app) = instance.get() {
-            app.database.connect_ahead(endpoint.statements).await;
-        }
-    };
-    tokio::join!(serving, connecting).0
+    }))
+    .await
 }
 
 /// An event of a REST API lists every header, and the last one of each name a second time. `lambda_http` would let that

@@ -37,7 +37,6 @@ impl Page {
             method: "GET",
             path: self.path,
             headers: &[],
-            statements: &[],
             handler: |page: &Self, _, _| Box::pin(async { Ok(page.reply()) }),
         };
         serve(self, &endpoint, request).await
@@ -87,6 +86,5 @@ static NOT_FOUND: Endpoint<()> = Endpoint {
     method: "GET",
     path: "*",
     headers: &[],
-    statements: &[],
     handler: |(), _, _| Box::pin(async { Err(Error::NotFound) }),
 };
