@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::attempts::OwnAttempts;
 use crate::aws::{self, AwsError};
 use crate::config::{Config, ConfigError, Environment, Limits};
 use crate::database::Database;
@@ -18,6 +19,8 @@ pub struct App {
     pub keys: Keys,
     /// How many attempts are free.
     pub limits: Limits,
+    /// Its attempts to log in.
+    pub attempts: OwnAttempts,
 }
 
 /// Why there is no [`App`].
@@ -49,6 +52,7 @@ impl App {
             passwords: Passwords::new(config.passwords.parameters, config.passwords.min_length),
             keys: Keys::new(&config.tokens),
             limits: config.limits,
+            attempts: OwnAttempts::default(),
         }
     }
 }

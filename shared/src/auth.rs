@@ -11,6 +11,9 @@ use crate::sessions;
 use crate::token::VerifiedToken;
 use crate::users::User;
 
+/// A token that names nobody who could be believed to have had it.
+const NOT_OURS: Error = Error::TokenNotLive { user_id: None };
+
 /// The user whose live session the request's bearer token belongs to. What a protected function calls first.
 ///
 /// # Errors
@@ -22,7 +25,9 @@ pub async fn require_session(app: &App, request: &Request, now: DateTime<Utc>) -
             Box::pin(sessions::find_live_user(connection, token))
         })
         .await?
-        .ok_or(Error::TokenNotLive)
+        .ok_or(Error::TokenNotLive {
+            user_id: Some(token.claims.sub),
+        })
 }
 
 /// The request's bearer token, its signature and claims checked. Its session may be over.
@@ -32,7 +37,7 @@ pub async fn require_session(app: &App, request: &Request, now: DateTime<Utc>) -
 pub fn verified_token(app: &App, request: &Request, now: DateTime<Utc>) -> Result<VerifiedToken, Error> {
     app.keys
         .verify(bearer(request.headers())?, now)
-        .map_err(|_| Error::TokenNotLive)
+        .map_err(|_| NOT_OURS)
 }
 
 /// The bearer token in the `Authorization` header (RFC 6750 §2.1), the only place where one is looked for.
@@ -46,18 +51,14 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
         return Err(Error::NoCredentials);
     };
     if values.next().is_some() {
-        return Err(Error::TokenNotLive);
+        return Err(NOT_OURS);
     }
     let Ok(value) = value.to_str() else {
         let bearer = value
             .as_bytes()
             .get(..6)
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"));
-        return Err(if bearer {
-            Error::TokenNotLive
-        } else {
-            Error::NoCredentials
-        });
+        return Err(if bearer { NOT_OURS } else { Error::NoCredentials });
     };
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     let token = token.trim_matches(' ');
@@ -67,11 +68,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
             let scheme = part.trim_start().split(' ').next().unwrap_or_default();
             scheme.eq_ignore_ascii_case("bearer")
         });
-        return Err(if second {
-            Error::TokenNotLive
-        } else {
-            Error::NoCredentials
-        });
+        return Err(if second { NOT_OURS } else { Error::NoCredentials });
     }
     if token.is_empty() {
         return Err(Error::NoCredentials);
@@ -85,6 +82,6 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     {
         Ok(token)
     } else {
-        Err(Error::TokenNotLive)
+        Err(NOT_OURS)
     }
 }

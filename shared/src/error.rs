@@ -9,7 +9,7 @@ use crate::app::StartError;
 use crate::database::DatabaseError;
 use crate::password::HashError;
 use crate::refusal::Refusal;
-use crate::telemetry::SecurityEvent;
+use crate::telemetry::{LoginWay, SecurityEvent};
 
 /// A request that did not succeed. What the client learns is [`Error::message`]; the rest is for the log.
 #[derive(Debug)]
@@ -20,11 +20,16 @@ pub enum Error {
     WrongCredentials {
         /// The account, where there is one.
         user_id: Option<Uuid>,
+        /// How somebody tried.
+        way: LoginWay,
     },
     /// No bearer credentials were sent.
     NoCredentials,
     /// The bearer token is malformed, forged, expired or logged out, or two were sent.
-    TokenNotLive,
+    TokenNotLive {
+        /// Whose it was, where it is one of ours.
+        user_id: Option<Uuid>,
+    },
     /// No such path.
     NotFound,
     /// The path has no such method.
@@ -72,10 +77,13 @@ impl Error {
 
     fn next(&self) -> Option<Self> {
         Some(match self {
-            Self::MalformedBody => Self::WrongCredentials { user_id: None },
+            Self::MalformedBody => Self::WrongCredentials {
+                user_id: None,
+                way: LoginWay::Json,
+            },
             Self::WrongCredentials { .. } => Self::NoCredentials,
-            Self::NoCredentials => Self::TokenNotLive,
-            Self::TokenNotLive => Self::NotFound,
+            Self::NoCredentials => Self::TokenNotLive { user_id: None },
+            Self::TokenNotLive { .. } => Self::NotFound,
             Self::NotFound => Self::MethodNotAllowed {
                 allow: "GET".to_owned(),
             },
@@ -88,7 +96,7 @@ impl Error {
             }]),
             Self::Refused(_) => Self::TooManyAttempts {
                 retry_after: 8,
-                event: SecurityEvent::LoginFailMax,
+                event: SecurityEvent::TooManyRegistrations,
             },
             Self::TooManyAttempts { .. } => Self::Defect(String::new()),
             Self::Defect(_) => Self::Unavailable(String::new()),
@@ -101,7 +109,7 @@ impl Error {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::MalformedBody => StatusCode::BAD_REQUEST,
-            Self::WrongCredentials { .. } | Self::NoCredentials | Self::TokenNotLive => {
+            Self::WrongCredentials { .. } | Self::NoCredentials | Self::TokenNotLive { .. } => {
                 StatusCode::UNAUTHORIZED
             }
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -123,7 +131,7 @@ impl Error {
             Self::MalformedBody => 40001,
             Self::WrongCredentials { .. } => 40101,
             Self::NoCredentials => 40102,
-            Self::TokenNotLive => 40103,
+            Self::TokenNotLive { .. } => 40103,
             Self::NotFound => 40401,
             Self::MethodNotAllowed { .. } => 40501,
             Self::UseridTaken => 40901,
@@ -143,7 +151,7 @@ impl Error {
             Self::MalformedBody => "The body is not one well-formed JSON object.",
             Self::WrongCredentials { .. } => "The userid or the password is wrong.",
             Self::NoCredentials => "A bearer token is required.",
-            Self::TokenNotLive => "The bearer token is not valid or no longer valid.",
+            Self::TokenNotLive { .. } => "The bearer token is not valid or no longer valid.",
             Self::NotFound => "There is no such path.",
             Self::MethodNotAllowed { .. } => "The path has no such method.",
             Self::UseridTaken => "The userid is taken.",
@@ -169,8 +177,11 @@ impl Error {
     #[must_use]
     pub fn security_event(&self) -> Option<SecurityEvent> {
         match self {
-            Self::WrongCredentials { user_id } => Some(SecurityEvent::LoginFail { user_id: *user_id }),
-            Self::TokenNotLive => Some(SecurityEvent::TokenRefused),
+            Self::WrongCredentials { user_id, way } => Some(SecurityEvent::LoginFail {
+                user_id: *user_id,
+                way: *way,
+            }),
+            Self::TokenNotLive { user_id } => Some(SecurityEvent::TokenRefused { user_id: *user_id }),
             Self::TooManyAttempts { event, .. } => Some(*event),
             Self::MalformedBody | Self::BodyTooLarge | Self::UnsupportedMediaType | Self::Refused(_) => {
                 Some(SecurityEvent::InputValidationFail)

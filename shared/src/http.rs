@@ -163,7 +163,7 @@ impl Reply {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(r#"Bearer realm="people""#),
             )),
-            Error::TokenNotLive => Some((
+            Error::TokenNotLive { .. } => Some((
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(r#"Bearer realm="people", error="invalid_token""#),
             )),

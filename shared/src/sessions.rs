@@ -31,8 +31,8 @@ pub struct Rehash {
     pub new: String,
 }
 
-/// Writes a session, gives the reserved attempt back and replaces the password hash if asked to; all or nothing.
-/// `false` when the user is gone.
+/// Writes a session, gives the reserved attempt back, notes from where the user logged in, and replaces the password hash if
+/// asked to; all or nothing, and with the same outcome when repeated. `false` when the user is gone.
 ///
 /// # Errors
 /// The driver's.
@@ -42,17 +42,25 @@ pub async fn open(
     reservation: &Reservation,
     rehash: Option<&Rehash>,
 ) -> Result<bool, sqlx::Error> {
-    let (cleared, refunded, reserved_at, last_since) = reservation.refund();
+    let attempt = reservation.give_back();
+    // The order of locks: attempts, user, what belongs to the user. A user who is being deleted is waited for, and is gone
+    // then: without the lock the session would violate its foreign key.
     let written = sqlx::query!(
         r#"
-        WITH rehashed AS (
-            UPDATE people."user" SET password_hash = $5
-            WHERE user_id = $2 AND password_hash = $6
+        WITH given_back AS MATERIALIZED (
+            SELECT people.give_back_attempt($7, $8, $9, $10)
+        ), mine AS MATERIALIZED (
+            SELECT u.user_id FROM given_back, people."user" u WHERE u.user_id = $2 FOR NO KEY UPDATE OF u
+        ), rehashed AS (
+            UPDATE people."user" u SET password_hash = $5
+            FROM mine WHERE u.user_id = mine.user_id AND u.password_hash = $6
+        ), noted AS (
+            INSERT INTO people.known_network (user_id, network, last_login)
+            SELECT user_id, $11::text::cidr, now() FROM mine WHERE $11::text IS NOT NULL
+            ON CONFLICT ON CONSTRAINT known_network_pkey DO UPDATE SET last_login = excluded.last_login
         )
         INSERT INTO people.user_session (session_id, user_id, token, expires_at)
-        SELECT $1, u.user_id, $3, now() + $4
-        FROM people."user" u, people.refund_attempt($7, $8, $9, $10)
-        WHERE u.user_id = $2
+        SELECT $1, user_id, $3, now() + $4 FROM mine
         ON CONFLICT ON CONSTRAINT user_session_pkey DO UPDATE SET token = excluded.token
         "#,
         session.session_id,
@@ -61,10 +69,11 @@ pub async fn open(
         interval(session.lifetime),
         rehash.map(|rehash| rehash.new.as_str()),
         rehash.map(|rehash| rehash.old.as_str()),
-        &cleared,
-        refunded,
-        reserved_at,
-        last_since,
+        &attempt.keys,
+        &attempt.forget_after,
+        &attempt.cleared,
+        attempt.reserved_at,
+        reservation.network(),
     )
     .execute(executor)
     .await?;

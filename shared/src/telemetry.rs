@@ -54,6 +54,24 @@ pub fn standard_output() -> io::Stdout {
     io::stdout()
 }
 
+/// How somebody logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginWay {
+    /// As JSON.
+    Json,
+    /// As a form, an OAuth2 client's.
+    Form,
+}
+
+impl LoginWay {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Form => "form",
+        }
+    }
+}
+
 /// What a security monitor watches for, named by OWASP's logging vocabulary. The request id and the source address
 /// come from the request's span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,30 +80,51 @@ pub enum SecurityEvent {
     LoginSuccess {
         /// Who logged in.
         user_id: Uuid,
+        /// How.
+        way: LoginWay,
     },
     /// `authn_login_fail`
     LoginFail {
         /// The account that was tried, where there is one.
         user_id: Option<Uuid>,
+        /// How.
+        way: LoginWay,
     },
     /// `authn_login_successafterfail`, besides `authn_login_success`
     LoginSuccessAfterFail {
         /// Who logged in.
         user_id: Uuid,
+        /// How.
+        way: LoginWay,
         /// How often that had failed before.
         failures: u32,
     },
-    /// `authn_login_fail_max`
-    LoginFailMax,
+    /// `authn_login_fail_max`: rejected without verification, since too many have failed.
+    LoginFailMax {
+        /// The account that was tried, where there is one.
+        user_id: Option<Uuid>,
+        /// How.
+        way: LoginWay,
+    },
+    /// `excess_rate_limit_exceeded`: too many attempts to log in at once.
+    TooManyLogins {
+        /// The account that was tried, where there is one.
+        user_id: Option<Uuid>,
+        /// How.
+        way: LoginWay,
+    },
     /// `excess_rate_limit_exceeded`: too many registrations.
-    RegistrationMax,
+    TooManyRegistrations,
     /// `authn_token_revoked`
     TokenRevoked {
         /// Who logged out.
         user_id: Uuid,
     },
     /// `authz_fail`: a token that is not live.
-    TokenRefused,
+    TokenRefused {
+        /// Whose it was, where it is one of ours.
+        user_id: Option<Uuid>,
+    },
     /// `user_created`
     UserCreated {
         /// The new account.
@@ -98,27 +137,31 @@ pub enum SecurityEvent {
 impl SecurityEvent {
     /// Writes the event's line.
     pub fn log(self) {
-        let (event, user_id) = match self {
-            Self::LoginSuccess { user_id } => ("authn_login_success", Some(user_id)),
-            Self::LoginFail { user_id } => ("authn_login_fail", user_id),
-            Self::LoginSuccessAfterFail { user_id, .. } => ("authn_login_successafterfail", Some(user_id)),
-            Self::LoginFailMax => ("authn_login_fail_max", None),
-            Self::RegistrationMax => ("excess_rate_limit_exceeded", None),
-            Self::TokenRevoked { user_id } => ("authn_token_revoked", Some(user_id)),
-            Self::TokenRefused => ("authz_fail", None),
-            Self::UserCreated { user_id } => ("user_created", Some(user_id)),
-            Self::InputValidationFail => ("input_validation_fail", None),
+        let (event, user_id, way) = match self {
+            Self::LoginSuccess { user_id, way } => ("authn_login_success", Some(user_id), Some(way)),
+            Self::LoginFail { user_id, way } => ("authn_login_fail", user_id, Some(way)),
+            Self::LoginSuccessAfterFail { user_id, way, .. } => {
+                ("authn_login_successafterfail", Some(user_id), Some(way))
+            }
+            Self::LoginFailMax { user_id, way } => ("authn_login_fail_max", user_id, Some(way)),
+            Self::TooManyLogins { user_id, way } => ("excess_rate_limit_exceeded", user_id, Some(way)),
+            Self::TooManyRegistrations => ("excess_rate_limit_exceeded", None, None),
+            Self::TokenRevoked { user_id } => ("authn_token_revoked", Some(user_id), None),
+            Self::TokenRefused { user_id } => ("authz_fail", user_id, None),
+            Self::UserCreated { user_id } => ("user_created", Some(user_id), None),
+            Self::InputValidationFail => ("input_validation_fail", None, None),
         };
         let failures = match self {
             Self::LoginSuccessAfterFail { failures, .. } => Some(failures),
             _ => None,
         };
         let user_id = user_id.map(tracing::field::display);
+        let way = way.map(LoginWay::as_str);
         match self {
             Self::LoginSuccess { .. } | Self::TokenRevoked { .. } | Self::UserCreated { .. } => {
-                tracing::info!(event, user_id, "security");
+                tracing::info!(event, user_id, way, "security");
             }
-            _ => tracing::warn!(event, user_id, failures, "security"),
+            _ => tracing::warn!(event, user_id, way, failures, "security"),
         }
     }
 }

@@ -132,9 +132,7 @@ async fn create_accounts(service: &Service) {
         }
     }
     // So many that the userid has to wait from wherever somebody tries it.
-    database
-        .execute("UPDATE people.attempt SET failures = 1000, since = now()")
-        .await;
+    database.lock_out().await;
 }
 
 async fn add_bcrypt_accounts(service: &Service) {

@@ -114,7 +114,8 @@ async fn the_service_works_as_the_applications_role_which_can_change_nothing_but
         "DROP TABLE people.user_session",
         "TRUNCATE people.user_session",
         "CREATE INDEX ON people.\"user\" (country)",
-        "CREATE OR REPLACE FUNCTION people.forget_attempts() RETURNS void LANGUAGE sql AS ''",
+        "CREATE OR REPLACE FUNCTION people.reserve_place(key bytea, places integer, forget_after interval) \
+         RETURNS integer LANGUAGE sql AS 'SELECT 1'",
         "CREATE ROLE mine",
         "UPDATE _sqlx_migrations SET success = false",
         "DELETE FROM _sqlx_migrations",

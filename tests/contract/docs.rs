@@ -266,8 +266,7 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
         }
         ("/auth/login", "42901") => {
             service.log_in("alice", "wrong").await;
-            let many = "UPDATE people.attempt SET failures = 200, since = now() + interval '1 hour'";
-            service.database.execute(many).await;
+            service.database.lock_out().await;
             service.post_example(path).await
         }
         (_, "42901") => {

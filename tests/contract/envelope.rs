@@ -208,7 +208,7 @@ async fn too_many_attempts_are_42901_with_the_seconds_to_wait() {
             Box::pin(async {
                 Err(Error::TooManyAttempts {
                     retry_after: 8,
-                    event: SecurityEvent::LoginFailMax,
+                    event: SecurityEvent::TooManyRegistrations,
                 })
             })
         },
@@ -224,10 +224,7 @@ async fn login_says_how_long_to_wait_to_json_and_form_alike() {
     let service = Service::start().await;
     // The first attempt makes the counts; then they are as after many failures.
     service.log_in("alice", "wrong").await;
-    service
-        .database
-        .execute("UPDATE people.attempt SET failures = 200, since = now()")
-        .await;
+    service.database.lock_out().await;
     let json_body = r#"{"userid":"alice","password":"wrong"}"#;
     for (content_type, body) in [(JSON, json_body), (FORM, "username=alice&password=wrong")] {
         let reply = service.call("/auth/login", &[content_type], body).await;

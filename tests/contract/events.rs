@@ -251,14 +251,14 @@ async fn failures_are_counted_for_the_gateways_address_and_no_header_changes_tha
                 .header("X-Forwarded-For", forwarded)
                 .body(wrong, false)
         };
-        for n in 0..5 {
+        for n in 0..10 {
             let reply = attempt(&format!("198.51.100.{n}")).send(&service).await;
             reply.assert_error(401, 40101, "The userid or the password is wrong.");
         }
         // However slow this machine is, the failures were just now.
         service
             .database
-            .execute("UPDATE people.attempt SET since = now() + interval '1 hour'")
+            .execute("UPDATE people.attempt SET in_flight = '{}', failed_at = now()")
             .await;
         let reply = attempt("198.51.100.99").send(&service).await;
         assert_eq!(reply.status, 429);

@@ -403,10 +403,7 @@ async fn a_warm_request_takes_the_round_trips_that_are_promised() {
         service.log_in("nobody", "wrong").await.status,
         StatusCode::UNAUTHORIZED
     );
-    service
-        .database
-        .execute("UPDATE people.attempt SET failures = 5, since = now()")
-        .await;
+    service.database.lock_out().await;
     proxy.round_trips();
     let mut counted = Vec::new();
     let mut count = |what, status: StatusCode| counted.push((what, status.as_u16(), proxy.round_trips()));

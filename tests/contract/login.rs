@@ -259,6 +259,7 @@ async fn no_raw_token_and_no_password_is_anywhere_in_the_database() {
             SELECT u::text AS row FROM people.\"user\" u
             UNION ALL SELECT s::text FROM people.user_session s
             UNION ALL SELECT a::text FROM people.attempt a
+            UNION ALL SELECT k::text FROM people.known_network k
         ) AS rows";
     let everything = service.database.text(tables).await.expect("rows");
     assert!(everything.contains("alice"), "{everything}");

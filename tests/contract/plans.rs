@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use crate::harness::{Database, PASSWORD, Service};
 
-/// So many that to read them all is more work than to look some up. The sessions are nobody's: to check whose they are
-/// would be counted too.
+/// So many that to read them all is more work than to look some up. Sessions and networks are nobody's: to check whose they
+/// are would be counted too.
 const ROWS: u32 = 20_000;
 
 /// Of each kind. From the sixth on, the server may use a plan that it keeps for any value.
@@ -25,8 +25,13 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
         INSERT INTO people.user_session (session_id, token, expires_at)
         SELECT gen_random_uuid(), repeat('0', 64), now() + interval '1 hour' FROM generate_series(1, {ROWS});
 
-        INSERT INTO people.attempt (key, failures, since)
-        SELECT sha256(n::text::bytea), 1, now() FROM generate_series(1, {ROWS}) AS n;
+        INSERT INTO people.attempt (key, forgotten_at, failed_at)
+        SELECT sha256(n::text::bytea), now() + interval '1 hour', now() FROM generate_series(1, {ROWS}) AS n;
+
+        SET session_replication_role = replica;
+        INSERT INTO people.known_network (user_id, network, last_login)
+        SELECT gen_random_uuid(), '198.51.100.7', now() FROM generate_series(1, {ROWS});
+        RESET session_replication_role;
 
         ANALYZE
         "#

@@ -38,11 +38,8 @@ impl Database {
     }
 }
 
-/// A log-in that succeeds leaves its address with a count of none, which goes with the first run.
-const OF_THE_LOG_IN: u64 = 1;
-
 fn report(sessions: u64, attempts: u64) -> Value {
-    json!({ "sessions": sessions, "attempts": attempts, "complete": true })
+    json!({ "sessions": sessions, "attempts": attempts, "known_networks": 0, "complete": true })
 }
 
 #[tokio::test]
@@ -53,7 +50,7 @@ async fn a_session_is_removed_a_week_after_its_log_out_or_its_expiry() {
         service.database.add_sessions(1, "8 days", logged_out).await;
         service.database.add_sessions(1, "6 days", logged_out).await;
     }
-    assert_eq!(service.database.purge(&[]).await, report(2, OF_THE_LOG_IN));
+    assert_eq!(service.database.purge(&[]).await, report(2, 0));
     assert_eq!(service.database.count("people.user_session").await, 3);
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
 }
@@ -64,7 +61,7 @@ async fn the_retention_is_a_setting_and_a_live_session_stays_even_without_any() 
     let token = service.token_of_new_user("alice").await;
     service.database.add_sessions(1, "8 days", true).await;
     let purge = |days| service.database.purge_after(days);
-    assert_eq!(purge("9").await, report(0, OF_THE_LOG_IN));
+    assert_eq!(purge("9").await, report(0, 0));
     assert_eq!(purge("0").await, report(1, 0));
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
     for unusable in ["-1", "3651", "a week"] {
@@ -91,13 +88,33 @@ async fn more_than_one_batch_is_removed_and_nothing_is_left_the_second_time() {
         .database
         .execute(
             "INSERT INTO people.attempt
-             SELECT sha256(n::text::bytea), 1, now() - interval '25 hours' FROM generate_series(1, 1500) n",
+             SELECT sha256(n::text::bytea), now() - interval '1 second', 'epoch' FROM generate_series(1, 1500) n",
         )
         .await;
     assert_eq!(service.database.purge(&[]).await, report(2_500, 1_500));
     assert_eq!(service.database.purge(&[]).await, report(0, 0));
-    // The registration's count is of this hour.
+    // The registration's is not forgotten yet.
     assert_eq!(service.database.count("people.attempt").await, 1);
+}
+
+#[tokio::test]
+async fn a_network_is_known_for_30_days_after_the_last_log_in() {
+    let service = Service::start().await;
+    service.token_of_new_user("alice").await;
+    service
+        .database
+        .execute(
+            "INSERT INTO people.known_network
+             SELECT user_id, '198.51.100.0'::inet + n, now() - n * interval '1 day'
+             FROM people.\"user\", generate_series(28, 32) AS n",
+        )
+        .await;
+    let report = service.database.purge(&[]).await;
+    assert_eq!(
+        report["known_networks"], 3,
+        "those of 30 days and a moment ago, too"
+    );
+    assert_eq!(service.database.count("people.known_network").await, 3);
 }
 
 #[tokio::test]
@@ -129,7 +146,7 @@ async fn a_log_in_does_not_wait_for_it() {
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
     assert_eq!(service.log_out(&token).await.status, StatusCode::OK);
     // Another run passes over what this one is removing.
-    assert_eq!(service.database.purge(&[]).await, report(0, OF_THE_LOG_IN));
+    assert_eq!(service.database.purge(&[]).await, report(0, 0));
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ fn answers(endpoint: &Endpoint, error: &Error) -> bool {
         | Error::TooManyAttempts { .. } => matches!(path, "/user/register" | "/auth/login"),
         Error::UseridTaken => path == "/user/register",
         Error::WrongCredentials { .. } => path == "/auth/login",
-        Error::NoCredentials | Error::TokenNotLive => matches!(path, "/auth/me" | "/auth/logout"),
+        Error::NoCredentials | Error::TokenNotLive { .. } => matches!(path, "/auth/me" | "/auth/logout"),
         Error::BodyTooLarge | Error::Defect(_) | Error::Unavailable(_) => true,
         // The answers of no endpoint.
         Error::NotFound | Error::MethodNotAllowed { .. } => false,

@@ -3,23 +3,29 @@
 mod oauth2;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
 use shared::app::App;
-use shared::attempts::{self, Attempt, LoginKeys, Reservation};
+use shared::attempts::{self, Attempt, LoginCounts, Reservation};
 use shared::body::{MediaType, Members};
 use shared::error::Error;
 use shared::http::{self, Endpoint, Reply};
 use shared::password::{Password, Verdict};
 use shared::refusal::Refusal;
 use shared::sessions::{self, NewSession, Rehash};
-use shared::telemetry::SecurityEvent;
+use shared::telemetry::{LoginWay, SecurityEvent};
 use shared::token::AccessToken;
-use shared::users::{User, UserId};
+use shared::users::{Credentials, User, UserId};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// Longest that an attempt waits for those in flight to leave it a place.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// Between two looks for one: about as long as an attempt takes.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// The route.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -103,7 +109,13 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     match MediaType::of(request)? {
         MediaType::Json => {
             let (userid, password) = parse(request)?;
-            let (user, token) = log_in(app, userid, password, http::source_address(request), now).await?;
+            let attempt = LogIn {
+                userid,
+                password,
+                source: http::source_address(request),
+                way: LoginWay::Json,
+            };
+            let (user, token) = log_in(app, attempt, now).await?;
             Reply::success(LoggedIn {
                 grant: Grant::of(app, &token),
                 user_info: &user,
@@ -141,53 +153,46 @@ fn parse_password(typed: &str) -> Result<Password, Refusal> {
     }
 }
 
-/// Verifies the password and opens a session. Unknown userid, wrong password and an account without a password take
-/// the same work and the same round trips, and answer alike.
-async fn log_in(
-    app: &App,
+/// A request to log in.
+struct LogIn {
     userid: UserId,
     password: Password,
     source: Option<IpAddr>,
-    now: DateTime<Utc>,
-) -> Result<(User, AccessToken), Error> {
-    let keys = LoginKeys::new(&userid, source, app.limits.failures_per_address);
-    let attempt = app
-        .database
-        .write(&(keys, userid), |connection, (keys, userid)| {
-            Box::pin(attempts::reserve_login(connection, keys, userid))
-        })
-        .await?;
-    let (reservation, found) = match attempt {
-        Attempt::Reserved(reservation, found) => (reservation, found),
-        Attempt::TooMany { retry_after } => {
-            return Err(Error::TooManyAttempts {
-                retry_after,
-                event: SecurityEvent::LoginFailMax,
-            });
-        }
-    };
+    way: LoginWay,
+}
+
+/// Verifies the password and opens a session. Unknown userid, wrong password and an account without a password take
+/// the same work and the same round trips, and answer alike.
+async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, AccessToken), Error> {
+    let way = attempt.way;
+    let turn = app.attempts.turn().await;
+    let (reservation, found) = reserve(app, attempt.userid, attempt.source, way).await?;
     let (user, stored) = match found {
         Some(found) => (Some(found.user), found.password_hash),
         None => (None, None),
     };
     let verdict = app
         .passwords
-        .verify(password, stored.clone(), reservation.bcrypt_in_use)
+        .verify(attempt.password, stored.clone(), reservation.bcrypt_in_use)
         .await?;
+    drop(turn);
     let user_id = user.as_ref().map(|user| user.user_id);
     let (Some(user), Some(old), Verdict::Right { replacement }) = (user, stored, verdict) else {
-        return Err(Error::WrongCredentials { user_id });
+        app.attempts.note_failure(reservation);
+        return Err(Error::WrongCredentials { user_id, way });
     };
+    let user_id = user.user_id;
     let failures = reservation.failures;
     let rehash = replacement.map(|new| Rehash { old, new });
-    let token = open_session(app, &user, reservation, rehash, now).await?;
-    SecurityEvent::LoginSuccess {
-        user_id: user.user_id,
-    }
-    .log();
+    let token = open_session(app, &user, &reservation, rehash, now)
+        .await?
+        // A user who was deleted in the meantime is an unknown one.
+        .ok_or(Error::WrongCredentials { user_id: None, way })?;
+    SecurityEvent::LoginSuccess { user_id, way }.log();
     if failures > 0 {
         SecurityEvent::LoginSuccessAfterFail {
-            user_id: user.user_id,
+            user_id,
+            way,
             failures,
         }
         .log();
@@ -195,14 +200,58 @@ async fn log_in(
     Ok((user, token))
 }
 
-/// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash.
+/// Counts the attempt. While others in flight occupy the places, it looks for one again: most of them leave theirs in a
+/// moment.
+async fn reserve(
+    app: &App,
+    userid: UserId,
+    source: Option<IpAddr>,
+    way: LoginWay,
+) -> Result<(Reservation, Option<Box<Credentials>>), Error> {
+    let counts = LoginCounts::new(&userid, source, app.limits.failures_per_address);
+    let mut waited = Duration::ZERO;
+    loop {
+        let failed = app.attempts.failed_among(&counts);
+        let attempt = app
+            .database
+            .write(
+                &(&counts, &userid, failed),
+                |connection, (counts, userid, failed)| {
+                    Box::pin(attempts::reserve_login(connection, counts, userid, failed))
+                },
+            )
+            .await?;
+        match attempt {
+            Attempt::Reserved(reservation, found) => return Ok((reservation, found)),
+            Attempt::TooMany { retry_after, user_id } => {
+                return Err(Error::TooManyAttempts {
+                    retry_after,
+                    event: SecurityEvent::LoginFailMax { user_id, way },
+                });
+            }
+            Attempt::Busy { user_id } if waited >= MAX_WAIT => {
+                return Err(Error::TooManyAttempts {
+                    retry_after: 1,
+                    event: SecurityEvent::TooManyLogins { user_id, way },
+                });
+            }
+            Attempt::Busy { .. } => {
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                waited += LOOK_AGAIN_AFTER;
+            }
+        }
+    }
+}
+
+/// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash. `None` when the
+/// user is gone.
 async fn open_session(
     app: &App,
     user: &User,
-    reservation: Reservation,
+    reservation: &Reservation,
     rehash: Option<Rehash>,
     now: DateTime<Utc>,
-) -> Result<AccessToken, Error> {
+) -> Result<Option<AccessToken>, Error> {
     let session_id = Uuid::new_v4();
     let token = app
         .keys
@@ -218,7 +267,7 @@ async fn open_session(
     let write = async |rehash: Option<Rehash>| {
         app.database
             .write(
-                &(&session, &reservation, rehash),
+                &(&session, reservation, rehash),
                 |connection, (session, reservation, rehash)| {
                     Box::pin(sessions::open(connection, session, reservation, rehash.as_ref()))
                 },
@@ -232,10 +281,5 @@ async fn open_session(
         // where the first statement did succeed.
         opened = write(None).await;
     }
-    // A user who was deleted in the meantime is an unknown one.
-    if opened? {
-        Ok(token)
-    } else {
-        Err(Error::WrongCredentials { user_id: None })
-    }
+    Ok(opened?.then_some(token))
 }

@@ -12,6 +12,7 @@ use shared::body;
 use shared::error::Error;
 use shared::http::{self, Reply};
 use shared::password::Password;
+use shared::telemetry::LoginWay;
 use shared::users::UserId;
 use utoipa::ToSchema;
 
@@ -24,15 +25,13 @@ pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> 
         Ok(parameters) => parameters,
         Err(error) => return refuse(error, Error::MalformedBody),
     };
-    match crate::log_in(
-        app,
-        parameters.userid,
-        parameters.password,
-        http::source_address(request),
-        now,
-    )
-    .await
-    {
+    let attempt = crate::LogIn {
+        userid: parameters.userid,
+        password: parameters.password,
+        source: http::source_address(request),
+        way: LoginWay::Form,
+    };
+    match crate::log_in(app, attempt, now).await {
         Ok((_, token)) => Reply::json(StatusCode::OK, 1, &crate::Grant::of(app, &token)),
         Err(error @ Error::WrongCredentials { .. }) => refuse(
             OAuth2Error(Code::InvalidGrant, "The username or the password is wrong."),

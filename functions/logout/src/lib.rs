@@ -39,7 +39,9 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
         })
         .await?;
     if !ended {
-        return Err(Error::TokenNotLive);
+        return Err(Error::TokenNotLive {
+            user_id: Some(token.claims.sub),
+        });
     }
     SecurityEvent::TokenRevoked {
         user_id: token.claims.sub,

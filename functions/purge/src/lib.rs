@@ -1,4 +1,5 @@
-//! Removes what is over: sessions that ended longer ago than they are kept, and counts of attempts that are forgotten.
+//! Removes what is over: sessions that ended longer ago than they are kept, counts of attempts that are forgotten, and
+//! networks from which their user has not logged in for long.
 //! Invoked by a schedule with any event. Harmless when repeated or run twice at once.
 
 use chrono::TimeDelta;
@@ -22,6 +23,8 @@ pub struct Report {
     pub sessions: u64,
     /// Counts that were removed.
     pub attempts: u64,
+    /// Networks of users that were removed.
+    pub known_networks: u64,
     /// Nothing was left to remove.
     pub complete: bool,
 }
@@ -60,10 +63,19 @@ pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
             .await
     })
     .await?;
+    let (known_networks, no_networks_left) = in_batches(async || {
+        database
+            .write(&(), |connection, ()| {
+                Box::pin(attempts::purge_known_networks(connection, BATCH))
+            })
+            .await
+    })
+    .await?;
     let report = Report {
         sessions,
         attempts,
-        complete: no_sessions_left && no_attempts_left,
+        known_networks,
+        complete: no_sessions_left && no_attempts_left && no_networks_left,
     };
     Ok(report)
 }

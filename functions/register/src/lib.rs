@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
 use shared::app::App;
-use shared::attempts::{self, Registration, RegistrationKey};
+use shared::attempts::{self, Count, Registration};
 use shared::body::Members;
 use shared::error::Error;
 use shared::http::{self, Endpoint, Reply};
@@ -80,14 +80,14 @@ struct RegisterBody {
 )]
 pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
     let (user, password) = parse(request, app.passwords.min_length())?;
-    let key = RegistrationKey::new(
+    let count = Count::of_registrations(
         http::source_address(request),
         app.limits.registrations_per_address_per_hour,
     );
     let reserved = app
         .database
-        .write(&(key, &user.userid), |connection, (key, userid)| {
-            Box::pin(attempts::reserve_registration(connection, key, userid))
+        .write(&(count, &user.userid), |connection, (count, userid)| {
+            Box::pin(attempts::reserve_registration(connection, count.as_ref(), userid))
         })
         .await?;
     match reserved {
@@ -96,7 +96,7 @@ pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result
         Registration::TooMany { retry_after } => {
             return Err(Error::TooManyAttempts {
                 retry_after,
-                event: SecurityEvent::RegistrationMax,
+                event: SecurityEvent::TooManyRegistrations,
             });
         }
     }

@@ -80,6 +80,12 @@ fn warn(event: &str) -> Value {
     json!({ "level": "WARN", "event": event })
 }
 
+/// With another member.
+fn with(mut event: Value, name: &str, value: impl Into<Value>) -> Value {
+    event[name] = value.into();
+    event
+}
+
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 #[test]
@@ -99,7 +105,7 @@ fn each_request_is_one_line_and_each_security_event_another() {
         &[],
     );
     let alice = register(&local, &mut expected);
-    let token = log_in(&local, &mut expected, &alice);
+    let token = log_in(&local, &database, &mut expected, &alice);
     use_token(&local, &mut expected, &alice, &token);
     expected.add(&local.send("GET", "/nowhere", &[], ""), "* *", (404, 40401), &[]);
     expected.add(
@@ -133,7 +139,7 @@ fn register(local: &Local, expected: &mut Expected) -> Value {
 }
 
 /// Every outcome of a log-in. Returns a token of alice.
-fn log_in(local: &Local, expected: &mut Expected, alice: &Value) -> String {
+fn log_in(local: &Local, database: &Database, expected: &mut Expected, alice: &Value) -> String {
     let route = "POST /auth/login";
     let invalid = [warn("input_validation_fail")];
     let send = |headers: &[(&str, &str)], body: &str| local.send("POST", "/auth/login", headers, body);
@@ -141,22 +147,48 @@ fn log_in(local: &Local, expected: &mut Expected, alice: &Value) -> String {
     expected.add(&send(&[], "{}"), route, (415, 41501), &invalid);
     expected.add(&send(&JSON, &"x".repeat(20_000)), route, (413, 41301), &invalid);
     let wrong = json!({ "userid": "Alice", "password": "wrong" });
-    let mut fail = warn("authn_login_fail");
-    fail["user_id"] = alice.clone();
-    expected.add(&local.post("/auth/login", &wrong), route, (401, 40101), &[fail]);
+    let of_alice = |event: Value, way: &str| with(with(event, "user_id", alice.clone()), "way", way);
+    let fail = of_alice(warn("authn_login_fail"), "json");
+    expected.add(
+        &local.post("/auth/login", &wrong),
+        route,
+        (401, 40101),
+        std::slice::from_ref(&fail),
+    );
 
-    let success = info("authn_login_success", alice);
-    let mut after_fail = warn("authn_login_successafterfail");
-    after_fail["user_id"] = alice.clone();
-    after_fail["failures"] = 1.into();
+    let success = of_alice(info("authn_login_success", alice), "json");
+    let after_fail = with(
+        of_alice(warn("authn_login_successafterfail"), "json"),
+        "failures",
+        1,
+    );
     let logged_in = local.log_in("alice");
     expected.add(&logged_in, route, (200, 1), &[success.clone(), after_fail]);
     expected.add(&local.log_in("alice"), route, (200, 1), &[success]);
-    for _ in 0..5 {
-        let fail = warn("authn_login_fail");
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let right = format!("username=alice&password={PASSWORD}");
+    let success = of_alice(info("authn_login_success", alice), "form");
+    expected.add(&send(&form, &right), route, (200, 1), &[success]);
+    for _ in 0..10 {
+        expected.add(
+            &local.post("/auth/login", &wrong),
+            route,
+            (401, 40101),
+            std::slice::from_ref(&fail),
+        );
+    }
+    // As if they had been at this moment, however slow the machine is.
+    let at_once = "UPDATE people.attempt SET in_flight = '{}', failed_at = now(), forgotten_at = now() + interval '10 days'";
+    database.sql(at_once);
+    let too_many = of_alice(warn("authn_login_fail_max"), "form");
+    expected.add(&send(&form, &right), route, (429, 42901), &[too_many]);
+    database.sql("DELETE FROM people.attempt");
+    for _ in 0..10 {
+        let fail = with(warn("authn_login_fail"), "way", "json");
         expected.add(&local.log_in("nobody"), route, (401, 40101), &[fail]);
     }
-    let too_many = warn("authn_login_fail_max");
+    database.sql(at_once);
+    let too_many = with(warn("authn_login_fail_max"), "way", "json");
     expected.add(&local.log_in("nobody"), route, (429, 42901), &[too_many]);
     logged_in.token()
 }
@@ -170,6 +202,8 @@ fn use_token(local: &Local, expected: &mut Expected, alice: &Value, token: &str)
     expected.add(&local.send("GET", "/auth/me", &[], ""), route, (401, 40102), &[]);
     expected.add(&me("forged"), route, (401, 40103), &refused);
     let revoked = [info("authn_token_revoked", alice)];
+    // A token that has been live names its user.
+    let refused = [with(warn("authz_fail"), "user_id", alice.clone())];
     for (outcome, events) in [((200, 1), &revoked), ((401, 40103), &refused)] {
         let logout = local.with_token("POST", "/auth/logout", token);
         expected.add(&logout, "POST /auth/logout", outcome, events);
@@ -279,7 +313,7 @@ fn send_canaries(local: &Local, database: &Database) -> Vec<String> {
     assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
 
     send_refused_bodies(local);
-    send_failed_attempts(local);
+    send_failed_attempts(local, database);
     send_refused_tokens(local, &token);
     send_strange_requests(local);
     send_to_a_failing_database(local, database, &alice, &token);
@@ -339,17 +373,18 @@ fn send_refused_bodies(local: &Local) {
 }
 
 /// Failed attempts, up to too many, as JSON and as a form.
-fn send_failed_attempts(local: &Local) {
+fn send_failed_attempts(local: &Local, database: &Database) {
     let form_type = [("content-type", "application/x-www-form-urlencoded")];
     for userid in [
         format!("{CANARY}-alice"),
         format!("{CANARY}-nobody\",\n\u{1b}[31m\r\n{{}}"),
     ] {
         let wrong = json!({ "userid": userid, "password": format!("wrong {CANARY}") });
-        for _ in 0..6 {
+        for _ in 0..11 {
             let status = local.post("/auth/login", &wrong).status();
             assert!(matches!(status, 401 | 429), "{status}");
         }
+        database.sql("UPDATE people.attempt SET in_flight = '{}', failed_at = now()");
         assert_eq!(local.post("/auth/login", &wrong).status(), 429);
     }
     for form in [
@@ -513,6 +548,7 @@ fn nothing_that_is_secret_or_sent_by_a_client_is_logged() {
                     | "error"
                     | "event"
                     | "user_id"
+                    | "way"
                     | "failures"
             )
         });

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use lambda_http::http::StatusCode;
 use lambda_http::{Request, request};
 use shared::app::App;
-use shared::attempts::{self, Attempt, LoginKeys, RegistrationKey};
+use shared::attempts::{self, Attempt, Count, LoginCounts};
 use shared::config::{Config, Environment};
 use shared::http::{Endpoint, serve, source_address};
 use shared::sessions::{self, NewSession};
@@ -38,8 +38,8 @@ impl Bench {
         let app = App::new(Config::from_environment(&environment).expect("usable settings"));
         answer(&app, &register::ENDPOINT, Self::request("register", "", USERID)).await;
         let mut connection = database.connect().await;
-        let keys = LoginKeys::new(&UserId::canonical(USERID), None, 50);
-        let found = attempts::reserve_login(&mut connection, &keys, &UserId::canonical(USERID)).await;
+        let keys = LoginCounts::new(&UserId::canonical(USERID), None, 50);
+        let found = attempts::reserve_login(&mut connection, &keys, &UserId::canonical(USERID), &[]).await;
         let Ok(Attempt::Reserved(_, Some(found))) = found else {
             panic!("the user that was registered")
         };
@@ -101,8 +101,8 @@ impl Bench {
     /// Both statements of a log-in.
     pub async fn bare_login(&mut self, request: &Request) {
         let userid = UserId::canonical(USERID);
-        let keys = LoginKeys::new(&userid, source_address(request), 50);
-        let attempt = attempts::reserve_login(&mut self.connection, &keys, &userid).await;
+        let keys = LoginCounts::new(&userid, source_address(request), 50);
+        let attempt = attempts::reserve_login(&mut self.connection, &keys, &userid, &[]).await;
         let Ok(Attempt::Reserved(reservation, Some(_))) = attempt else {
             panic!("the user is there and not locked")
         };
@@ -129,8 +129,9 @@ impl Bench {
             email: None,
             init_cn_level: None,
         };
-        let key = RegistrationKey::new(source_address(request), 1_000_000);
-        let reserved = attempts::reserve_registration(&mut self.connection, &key, &user.userid).await;
+        let count = Count::of_registrations(source_address(request), 1_000_000);
+        let reserved =
+            attempts::reserve_registration(&mut self.connection, count.as_ref(), &user.userid).await;
         reserved.expect("it answers");
         let written = users::insert(
             &mut self.connection,

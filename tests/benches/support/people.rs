@@ -155,8 +155,8 @@ async fn fill(connection: &mut PgConnection, rows: u32, hash: &str) -> Result<()
             LEFT JOIN active USING (n),
             LATERAL (SELECT now() - (2 + n % 700) * interval '1 hour' AS login_time) AS time;
 
-            INSERT INTO people.attempt (key, failures, since)
-            SELECT sha256(('attempt ' || n)::bytea), 1 + n % 3, now() - n % 1000 * interval '1 minute'
+            INSERT INTO people.attempt (key, forgotten_at, failed_at)
+            SELECT sha256(('attempt ' || n)::bytea), now() + n % 1000 * interval '1 minute', now()
             FROM generate_series(1, {attempts}) AS n;
             "#
         ))

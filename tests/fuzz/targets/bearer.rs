@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(scheme.eq_ignore_ascii_case("bearer"), "another scheme");
             assert_eq!(credentials.trim_matches(' '), token, "not the credentials");
         }
-        (Err(Error::TokenNotLive), [_, ..]) | (Err(Error::NoCredentials), [] | [_]) => {}
+        (Err(Error::TokenNotLive { .. }), [_, ..]) | (Err(Error::NoCredentials), [] | [_]) => {}
         (outcome, values) => panic!("{outcome:?} of {} headers", values.len()),
     }
 });
