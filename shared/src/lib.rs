@@ -12,6 +12,7 @@ pub mod error;
 pub mod http;
 pub mod pages;
 pub mod password;
+pub mod password_policy;
 pub mod refusal;
 pub mod roles;
 pub mod sessions;
