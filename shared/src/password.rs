@@ -490,7 +490,7 @@ mod tests {
     const BCRYPT_5: &str = "$2y$05$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG";
 
     impl Hasher {
-        fn record(&self, kind: Kind) {
+        pub(super) fn record(&self, kind: Kind) {
             self.computed.lock().unwrap().push(kind);
         }
     }
@@ -519,11 +519,21 @@ mod tests {
             (kinds(&["$argon2id$v=19$m=64,t=2,p=1"]), 2),
             // Two spellings of one kind, and two of another.
             (
-                kinds(&["$2a$04", "$2y$04", "$argon2id$v=19$m=64,t=2,p=1", "$argon2id$v=19$t=2,m=64,p=1"]),
+                kinds(&[
+                    "$2a$04",
+                    "$2y$04",
+                    "$argon2id$v=19$m=64,t=2,p=1",
+                    "$argon2id$v=19$t=2,m=64,p=1",
+                ]),
                 3,
             ),
             (
-                kinds(&["$2a$04", "$2y$05", "$argon2id$m=64,t=2,p=1", "$argon2id$v=19$m=64,t=2,p=1"]),
+                kinds(&[
+                    "$2a$04",
+                    "$2y$05",
+                    "$argon2id$m=64,t=2,p=1",
+                    "$argon2id$v=19$m=64,t=2,p=1",
+                ]),
                 5,
             ),
         ] {
@@ -534,11 +544,25 @@ mod tests {
                 let own = Kind::parse(stored).unwrap();
                 let possible = kinds_to_compute(Kind::parse(ARGON2_T3).unwrap(), &in_use).contains(&own);
                 if possible {
-                    assert_eq!(work_of_failure(Some(stored), &in_use), expected, "{stored} {in_use:?}");
+                    assert_eq!(
+                        work_of_failure(Some(stored), &in_use),
+                        expected,
+                        "{stored} {in_use:?}"
+                    );
                 }
             }
-            for unusable in ["", "x", "$2x$04$", "$argon2id$v=19$m=64,t=3,p=1$AAAA$AAAA", "$2b$15$"] {
-                assert_eq!(work_of_failure(Some(unusable), &in_use), expected, "{unusable} {in_use:?}");
+            for unusable in [
+                "",
+                "x",
+                "$2x$04$",
+                "$argon2id$v=19$m=64,t=3,p=1$AAAA$AAAA",
+                "$2b$15$",
+            ] {
+                assert_eq!(
+                    work_of_failure(Some(unusable), &in_use),
+                    expected,
+                    "{unusable} {in_use:?}"
+                );
             }
         }
     }

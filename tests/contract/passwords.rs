@@ -504,6 +504,34 @@ async fn a_form_login_replaces_a_hash_too() {
     assert!(service.has_current_hash("alice").await);
 }
 
+#[tokio::test]
+async fn the_database_says_which_kinds_of_hash_are_in_use() {
+    let service = Service::start_with(&FAST).await;
+    let kinds = "array_to_string(people.hash_kinds(16), ' ')";
+    assert_eq!(service.database.text(kinds).await.as_deref(), Some(""));
+    service.register("new").await;
+    for (n, hash) in OUTDATED.into_iter().chain(OUTDATED).enumerate() {
+        service.seed(&format!("user{n}"), Some(hash)).await;
+    }
+    let without_version = OUTDATED[0].replace("$v=19", "");
+    for (n, hash) in [None, Some(""), Some("$"), Some("$5$x$y"), Some(&*without_version)]
+        .into_iter()
+        .enumerate()
+    {
+        service.seed(&format!("other{n}"), hash).await;
+    }
+    assert_eq!(
+        service.database.text(kinds).await.as_deref(),
+        Some(
+            "$2a$04 $2b$04 $2b$10 $2b$12 $2y$04 $argon2id$m=64,t=1,p=1 $argon2id$v=16$m=19456,t=2,p=1 \
+             $argon2id$v=19$m=19456,t=2,p=1 $argon2id$v=19$m=262144,t=1,p=1 $argon2id$v=19$m=64,t=1,p=1 \
+             $argon2id$v=19$m=64,t=10,p=4"
+        )
+    );
+    let few = "array_to_string(people.hash_kinds(2), ' ')";
+    assert_eq!(service.database.text(few).await.as_deref(), Some("$2a$04 $2b$04"));
+}
+
 // Which stored hashes verify.
 
 #[tokio::test]
@@ -591,6 +619,8 @@ async fn an_account_without_a_usable_hash_cannot_log_in() {
         Some(
             "$argon2id$v=19$m=-64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$ktxdZwGWI4aL3geSdeUi9LfoIT00FO2Fy8KsikERcog",
         ),
+        // A salt of 4 bytes.
+        Some("$argon2id$v=19$m=64,t=1,p=1$AAECAw$ktxdZwGWI4aL3geSdeUi9LfoIT00FO2Fy8KsikERcog"),
         // Kinds that are not asked for, though the password is right.
         Some("$argon2i$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$ZeAtnMLtJJxSZvE8sdM45LGYXGE7j3Ldm0M784m8M/w"),
         Some("$argon2d$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$hvol6Tdu9XX+kNFt1PztIn2Ytghw71Ftmap42MA2COw"),
