@@ -68,7 +68,6 @@ const fn refusing(handler: shared::http::Handler) -> Endpoint {
         method: "*",
         path: "*",
         headers: &[],
-        statements: &[],
         handler,
     }
 }

@@ -21,7 +21,6 @@ use uuid::Uuid;
 use crate::app::{App, StartError};
 use crate::body;
 use crate::config::Environment;
-use crate::database::Preparation;
 use crate::error::{Error, FieldError};
 use crate::http_event::{Answer, Event, Gateway};
 use crate::telemetry;
@@ -53,8 +52,6 @@ pub struct Endpoint<S = App> {
     pub path: &'static str,
     /// Headers of every response of this endpoint, besides those of all.
     pub headers: &'static [(&'static str, &'static str)],
-    /// What its requests send to the database.
-    pub statements: &'static [Preparation],
     /// Answers a request at a time.
     pub handler: Handler<S>,
 }
@@ -343,16 +340,16 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
         // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
         Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
     }
-    let serving = answer_events(async |request| {
+    // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
+    // what was begun beside the poll with it.
+    if let Some(app) = instance.get() {
+        app.database.connect_ahead().await;
+    }
+    answer_events(async |request| {
         let outcome = async { handle(app().await?, endpoint, &request).await };
         boundary(endpoint, &request, outcome).await
-    });
-    let connecting = async {
-        if let Some(app) = instance.get() {
-            app.database.connect_ahead(endpoint.statements).await;
-        }
-    };
-    tokio::join!(serving, connecting).0
+    })
+    .await
 }
 
 /// Has `answer` answer the gateway's events, one at a time, until the service ends the instance.

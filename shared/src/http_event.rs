@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 /// of it but the values of path parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gateway {
-    /// The gateway's id of the request.
+    /// The gateway's id of the request, which a header can hold.
     pub request_id: Option<String>,
     /// Where the request comes from.
     pub source_address: Option<IpAddr>,
@@ -82,7 +82,10 @@ pub fn request(json: &str) -> Request {
     *request.uri_mut() = uri(event.raw_path, event.path, event.stage.as_deref());
     *request.headers_mut() = headers(event.headers, event.multi_value_headers);
     let gateway = Gateway {
-        request_id: event.request_id.and_then(string),
+        request_id: event
+            .request_id
+            .and_then(string)
+            .filter(|id| !id.is_empty() && HeaderValue::from_str(id).is_ok()),
         source_address: event
             .source_ip
             .and_then(string)

@@ -35,7 +35,6 @@ impl Page {
             method: "GET",
             path: self.path,
             headers: &[],
-            statements: &[],
             handler: |page: &Self, _, _| Box::pin(async { Ok(page.reply()) }),
         };
         serve(self, &endpoint, request).await
@@ -80,6 +79,5 @@ static NOT_FOUND: Endpoint<()> = Endpoint {
     method: "GET",
     path: "*",
     headers: &[],
-    statements: &[],
     handler: |(), _, _| Box::pin(async { Err(Error::NotFound) }),
 };
