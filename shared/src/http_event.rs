@@ -308,7 +308,9 @@ fn body(json: Option<&str>, is_base64: bool) -> Body {
         return Body::Empty;
     };
     match text(json) {
-        Some(encoded) if is_base64 => STANDARD.decode(encoded).map_or_else(|_| malformed(), Body::Binary),
+        Some(encoded) if is_base64 => STANDARD
+            .decode(encoded)
+            .map_or_else(|_| malformed(), Body::Binary),
         Some(text) => String::from_utf8(text.into_owned())
             .map_or_else(|error| Body::Binary(error.into_bytes()), Body::Text),
         None => malformed(),

@@ -2,8 +2,8 @@
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chrono::{DateTime, Utc};
-use lambda_http::http::StatusCode;
 use lambda_http::Request;
+use lambda_http::http::StatusCode;
 use shared::app::App;
 use shared::attempts::{self, Attempt, LoginKeys, RegistrationKey};
 use shared::config::{Config, Environment};
