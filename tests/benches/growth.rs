@@ -28,6 +28,7 @@ use lambda_http::http::Request;
 use local::postgres::Server;
 use local::server::ENDPOINTS;
 use serde_json::{Value, json};
+use shared::http_event::Gateway;
 use shared::password::Parameters;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 

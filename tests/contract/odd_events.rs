@@ -377,14 +377,13 @@ fn change(event: &mut Value, (index, value): Change) {
         return;
     }
     let place = index.get(&places);
-    match value {
-        Some(value) => *event.pointer_mut(place).expect("a place") = value,
-        None => {
-            let (parent, name) = place.rsplit_once('/').expect("a pointer");
-            if let Some(Value::Object(members)) = event.pointer_mut(parent) {
-                members.remove(&name.replace("~1", "/").replace("~0", "~"));
-            }
-        }
+    if let Some(value) = value {
+        *event.pointer_mut(place).expect("a place") = value;
+        return;
+    }
+    let (parent, name) = place.rsplit_once('/').expect("a pointer");
+    if let Some(Value::Object(members)) = event.pointer_mut(parent) {
+        members.remove(&name.replace("~1", "/").replace("~0", "~"));
     }
 }
 
