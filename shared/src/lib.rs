@@ -10,6 +10,7 @@ pub mod config;
 pub mod database;
 pub mod error;
 pub mod http;
+pub mod http_event;
 pub mod pages;
 pub mod password;
 pub mod password_policy;

@@ -152,9 +152,9 @@ impl Service {
         }
     }
 
-    /// What a deployed instance of one function does while it waits for its first request.
-    pub async fn connect_ahead(&self, endpoint: &Endpoint) {
-        self.app.database.connect_ahead(endpoint.statements).await;
+    /// What a deployed instance does before it asks for its first request.
+    pub async fn connect_ahead(&self) {
+        self.app.database.connect_ahead().await;
     }
 
     /// Sends any request, of which the answer is text.
@@ -343,6 +343,7 @@ impl Reply {
                 "content-security-policy",
                 "default-src 'none'; frame-ancestors 'none'",
             ),
+            ("referrer-policy", "no-referrer"),
         ]);
         for (name, value) in expected {
             let values: Vec<_> = self.headers.get_all(name).iter().collect();

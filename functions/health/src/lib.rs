@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
 use shared::app::App;
-use shared::database::{self, Readiness, Schema};
+use shared::database::{Readiness, Schema};
 use shared::error::Error;
 use shared::http::{Endpoint, Reply};
 use utoipa::ToSchema;
@@ -14,7 +14,6 @@ pub static ENDPOINT: Endpoint = Endpoint {
     method: "GET",
     path: "/health",
     headers: &[],
-    statements: &[database::prepare_readiness],
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 

@@ -27,7 +27,6 @@ pub static ENDPOINT: Endpoint = Endpoint {
     path: "/auth/login",
     // RFC 6749 §5.1 wants it beside `cache-control`.
     headers: &[("pragma", "no-cache")],
-    statements: &[attempts::prepare_reserve_login, sessions::prepare_open],
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 

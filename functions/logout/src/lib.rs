@@ -13,7 +13,6 @@ pub static ENDPOINT: Endpoint = Endpoint {
     method: "POST",
     path: "/auth/logout",
     headers: &[],
-    statements: &[sessions::prepare_end],
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 

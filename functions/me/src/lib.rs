@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
 use shared::app::App;
+use shared::auth;
 use shared::error::Error;
 use shared::http::{Endpoint, Reply};
 use shared::users::User;
-use shared::{auth, sessions};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -16,7 +16,6 @@ pub static ENDPOINT: Endpoint = Endpoint {
     method: "GET",
     path: "/auth/me",
     headers: &[],
-    statements: &[sessions::prepare_find_live_user],
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 

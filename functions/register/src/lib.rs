@@ -18,7 +18,6 @@ pub static ENDPOINT: Endpoint = Endpoint {
     method: "POST",
     path: "/user/register",
     headers: &[],
-    statements: &[attempts::prepare_reserve_registration, users::prepare_insert],
     handler: |app, request, now| Box::pin(handle(app, request, now)),
 };
 

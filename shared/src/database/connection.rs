@@ -1,8 +1,7 @@
 //! One connection to PostgreSQL, and how a statement goes over it.
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres};
 
@@ -11,10 +10,6 @@ use crate::config::Pooler;
 
 /// One statement, to be sent with its arguments; perhaps twice.
 pub type Statement<A, T> = for<'a> fn(&'a mut Connection, &'a A) -> BoxFuture<'a, Result<T, sqlx::Error>>;
-
-/// Sends one statement to be prepared. Its arguments do not matter, nor does its outcome: there are no rows, and a statement
-/// that is wrong fails again when it runs.
-pub type Preparation = for<'a> fn(Preparing<'a>) -> BoxFuture<'a, ()>;
 
 /// One connection to PostgreSQL, safe behind every pooler.
 #[derive(Debug)]
@@ -84,52 +79,6 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
     {
         self.inner.describe(sql)
-    }
-}
-
-/// A connection on which statements are prepared and not run: no rows, no changes.
-#[derive(Debug)]
-pub struct Preparing<'c>(pub(super) &'c mut PgConnection);
-
-impl<'c> Executor<'c> for Preparing<'c> {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let prepared = self.fetch_optional(query);
-        Box::pin(stream::once(prepared).filter_map(async |outcome| outcome.err().map(Err)))
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        Box::pin(async move { self.0.prepare(query.sql()).await.map(|_| None) })
-    }
-
-    fn prepare_with<'e, 'q: 'e>(
-        self,
-        sql: &'q str,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement<'q>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.0.prepare_with(sql, parameters)
-    }
-
-    fn describe<'e, 'q: 'e>(self, sql: &'q str) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.0.describe(sql)
     }
 }
 

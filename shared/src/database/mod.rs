@@ -16,10 +16,10 @@ use std::sync::Mutex;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
-pub use self::connection::{Connection, Preparation, Preparing, Statement};
+pub use self::connection::{Connection, Statement};
 pub use self::error::DatabaseError;
 pub use self::migrate::{MIGRATOR, Migrated, MigrationError, migrate};
-pub use self::readiness::{Readiness, Schema, prepare_readiness};
+pub use self::readiness::{Readiness, Schema};
 use self::retry::{Idle, Kind};
 use crate::aws::Aws;
 use crate::config::{Credentials, DatabaseConfig, Pooler};

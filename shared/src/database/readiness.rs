@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use sqlx::PgExecutor;
 use tokio::time::timeout;
 
-use super::{Database, DatabaseError, MIGRATOR, Preparing};
+use super::{Database, DatabaseError, MIGRATOR};
 
 /// Longest that readiness takes to find out; the contract of `/health` says 2 s.
 const READINESS_BUDGET: Duration = Duration::from_millis(1_700);
@@ -75,12 +74,4 @@ async fn count_migrations(
         },
         count => count.map(Some),
     }
-}
-
-/// Has the statement of [`Database::readiness`] prepared.
-#[must_use]
-pub fn prepare_readiness(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
-    Box::pin(async {
-        let _ = count_migrations(connection, &[]).await;
-    })
 }

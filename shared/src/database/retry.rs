@@ -7,7 +7,7 @@ use sqlx::Connection as _;
 use tokio::time::timeout;
 
 use super::error::Failure;
-use super::{Connection, Database, DatabaseError, Preparation, Preparing, Statement};
+use super::{Connection, Database, DatabaseError, Statement};
 use crate::config::Pooler;
 
 /// Longest that one `read` or `write` may take in all: waiting, connecting, repeating. Keeps every answer
@@ -17,6 +17,8 @@ const BUDGET: Duration = Duration::from_millis(2_600);
 /// No answer for longer than the server's own limit means that nobody is there any more.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_700);
 
+/// Longest that a start waits for its connection. A connection takes tens of milliseconds; a start has 10 s.
+const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(500);
 /// A connection used more recently than this is trusted without a ping.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
@@ -42,27 +44,16 @@ pub(super) enum Kind {
 }
 
 impl Database {
-    /// Connects before there is a request and prepares `statements`, so that the first one takes the round trips of every
-    /// other. A database that cannot be reached is none of the start's business: the request will find out.
-    pub async fn connect_ahead(&self, statements: &[Preparation]) {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return;
+    /// Connects before there is a request, in at most 500 ms, so that the first one need not. A database that cannot be
+    /// reached is none of the start's business: the request will find out.
+    pub async fn connect_ahead(&self) {
+        let connecting = async {
+            let _permit = self.permits.acquire().await.ok()?;
+            self.connect().await.ok()
         };
-        let Ok(mut connection) = self.connect().await else {
-            return;
-        };
-        // Behind a pooler, no statement outlives its transaction.
-        if self.pooler == Pooler::None {
-            let preparing = async {
-                for prepare in statements {
-                    prepare(Preparing(&mut connection.inner)).await;
-                }
-            };
-            if timeout(ANSWER_TIMEOUT, preparing).await.is_err() {
-                return;
-            }
+        if let Ok(Some(connection)) = timeout(CONNECT_AHEAD_TIMEOUT, connecting).await {
+            self.keep(connection);
         }
-        self.keep(connection);
     }
 
     pub(super) async fn run<A: Sync, T>(
