@@ -20,6 +20,8 @@ use crate::users::{Credentials, User, UserId};
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
+/// Most kinds of stored hashes that are looked for. A service has one, and another after each change of its parameters.
+const MAX_HASH_KINDS: i32 = 16;
 /// Attempts of one instance that are in flight at once: half as many as have a place in the smallest count, so that the
 /// others wait for their turn here rather than for a place. A deployed instance has one request at a time.
 const AT_ONCE: usize = 5;
@@ -156,8 +158,8 @@ pub struct Reservation {
     /// How often this userid had failed before. Attempts of other instances within the last 10 s are left out: it is not
     /// known yet whether they fail.
     pub failures: u32,
-    /// Some users still have a hash of the Python back end, which is more work to verify.
-    pub bcrypt_in_use: bool,
+    /// What the stored hashes of all users are made with, for [`crate::password::Passwords::verify`].
+    pub hash_kinds: Vec<String>,
 }
 
 /// Counts an attempt to log in and reads the user who is tried, in one round trip and by the same work whether there is one
@@ -186,7 +188,7 @@ pub async fn reserve_login(
                r.reserved_at AS "reserved_at!", t.known AS "known!",
                t.user_id AS "user_id?", t.userid AS "userid?", coalesce(t.user_name, t.userid) AS user_name,
                t.country, t.job, t.phone, t.email, t.init_cn_level, t.reg_time AS "reg_time?", t.password_hash,
-               EXISTS (SELECT FROM people."user" WHERE password_hash LIKE '$2%') AS "bcrypt_in_use!"
+               people.hash_kinds($7) AS "hash_kinds!"
         FROM tried t, people.reserve_attempt($1, $2, $3, ARRAY[true, NOT t.known, true], $6) r
         "#,
         &counts.keys(),
@@ -195,6 +197,7 @@ pub async fn reserve_login(
         userid.as_str(),
         counts.network,
         failed,
+        MAX_HASH_KINDS,
     )
     .fetch_one(executor)
     .await?;
@@ -231,7 +234,7 @@ pub async fn reserve_login(
         reserved_at: row.reserved_at,
         from_unknown_network: !row.known,
         failures: u32::try_from(row.failures).unwrap_or(0),
-        bcrypt_in_use: row.bcrypt_in_use,
+        hash_kinds: row.hash_kinds,
     };
     Ok(Attempt::Reserved(reservation, credentials))
 }

@@ -173,7 +173,7 @@ async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, 
     };
     let verdict = app
         .passwords
-        .verify(attempt.password, stored.clone(), reservation.bcrypt_in_use)
+        .verify(attempt.password, stored.clone(), reservation.hash_kinds.clone())
         .await?;
     drop(turn);
     let user_id = user.as_ref().map(|user| user.user_id);
