@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::Executor as _;
 use tokio::task::JoinSet;
 
 use crate::harness::{PASSWORD, Reply, Service};
@@ -111,4 +112,51 @@ async fn a_login_and_a_logout_of_another_session_do_not_disturb_each_other() {
     let live = service.get("/auth/me", &login.access_token()).await;
     let dead = service.get("/auth/me", &token).await;
     assert_eq!((live.status.as_u16(), dead.status.as_u16()), (200, 401));
+}
+
+/// The user goes after the password was verified, before the session is written: without a lock, the session would
+/// violate its foreign key.
+#[tokio::test]
+async fn a_log_in_whose_user_is_being_deleted_is_that_of_an_unknown_one() {
+    let service = Service::start_with(&FAST).await;
+    service.register("alice").await;
+    let mut deletion = service.database.connect().await;
+    deletion
+        .execute(r#"BEGIN; DELETE FROM people."user""#)
+        .await
+        .expect("deleted, not yet committed");
+    let login = tokio::spawn({
+        let service = service.clone();
+        async move { service.log_in("alice", PASSWORD).await }
+    });
+    let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while service.database.count(waiting).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    deletion.execute("COMMIT").await.expect("committed");
+    let reply = login.await.expect("an answer");
+    reply.assert_error(401, 40101, "The userid or the password is wrong.");
+    assert_eq!(service.database.count("people.user_session").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn log_ins_beside_deletions_of_their_users_are_200_or_401_and_never_deadlock() {
+    let service = Service::start_with(&FAST).await;
+    for round in 0..20 {
+        service.register("alice").await;
+        let mut log_ins = JoinSet::new();
+        for _ in 0..8 {
+            let service = service.clone();
+            log_ins.spawn(async move { service.log_in("alice", PASSWORD).await });
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(round)).await;
+        service.database.execute(r#"DELETE FROM people."user""#).await;
+        for reply in log_ins.join_all().await {
+            assert!([200, 401, 429].contains(&reply.status.as_u16()), "{}", reply.text);
+        }
+        service.database.execute("DELETE FROM people.attempt").await;
+    }
+    assert_eq!(service.database.count("people.user_session").await, 0);
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(service.database.text(deadlocks).await.as_deref(), Some("0"));
 }
