@@ -571,7 +571,10 @@ async fn a_success_tells_of_the_failures_before_it_and_of_no_attempt_in_flight()
     let events = || {
         let mut events = Vec::new();
         for line in lines.take() {
-            events.extend(line.get("event").map(|event| (event.to_string(), line.get("failures").cloned())));
+            events.extend(
+                line.get("event")
+                    .map(|event| (event.to_string(), line.get("failures").cloned())),
+            );
         }
         events
     };
@@ -586,12 +589,20 @@ async fn a_success_tells_of_the_failures_before_it_and_of_no_attempt_in_flight()
     assert_eq!(events(), vec![success.clone(); 20]);
 
     let fail = ("\"authn_login_fail\"".to_owned(), None);
-    let after_fail = |failures: u32| ("\"authn_login_successafterfail\"".to_owned(), Some(json!(failures)));
+    let after_fail = |failures: u32| {
+        (
+            "\"authn_login_successafterfail\"".to_owned(),
+            Some(json!(failures)),
+        )
+    };
     for _ in 0..2 {
         service.log_in_from(A, "alice", "wrong").await;
     }
     service.succeed_from(A, "alice").await;
-    assert_eq!(events(), [fail.clone(), fail.clone(), success.clone(), after_fail(2)]);
+    assert_eq!(
+        events(),
+        [fail.clone(), fail.clone(), success.clone(), after_fail(2)]
+    );
     service.succeed_from(A, "alice").await;
     assert_eq!(events(), [success.clone()]);
     // What failed at another instance is known after ten seconds.

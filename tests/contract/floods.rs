@@ -307,7 +307,11 @@ async fn clients_that_hang_up_during_their_hash_release_what_they_held() {
     }
     // An attempt is counted before it is hashed. The others wait for their turn.
     let first_counted = async {
-        while database.count("people.attempt WHERE cardinality(in_flight) > 0").await == 0 {
+        while database
+            .count("people.attempt WHERE cardinality(in_flight) > 0")
+            .await
+            == 0
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -14,7 +14,7 @@ use crate::harness::SECRET_KEY;
 
 /// Collects what is logged on this test's thread.
 #[derive(Clone, Default)]
-pub pub struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
