@@ -114,6 +114,7 @@ async fn dispatch(State(app): State<Arc<App>>, request: AxumRequest) -> AxumResp
     };
     let mut request = Request::from_parts(parts, Body::Binary(body));
     request.extensions_mut().insert(gateway(source));
+    app.trusted_proxy.apply(&mut request);
     let response = match target {
         Target::Function(endpoint) => serve(&*app, endpoint, request).await,
         Target::Page(page) => page.serve(request).await,

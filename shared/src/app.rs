@@ -8,6 +8,7 @@ use crate::config::{Config, ConfigError, Environment, Limits};
 use crate::database::Database;
 use crate::password::Passwords;
 use crate::token::Keys;
+use crate::trusted_proxy::TrustedProxy;
 
 /// Built once, at the cold start, and shared by every request of the instance.
 pub struct App {
@@ -19,6 +20,8 @@ pub struct App {
     pub keys: Keys,
     /// How many attempts are free.
     pub limits: Limits,
+    /// What may say where a request comes from.
+    pub trusted_proxy: TrustedProxy,
     /// Its attempts to log in.
     pub attempts: OwnAttempts,
 }
@@ -52,6 +55,7 @@ impl App {
             passwords: Passwords::new(config.passwords.parameters, config.passwords.min_length),
             keys: Keys::new(&config.tokens),
             limits: config.limits,
+            trusted_proxy: config.trusted_proxy,
             attempts: OwnAttempts::default(),
         }
     }

@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 
 use crate::password;
+use crate::trusted_proxy::TrustedProxy;
 
 /// What one instance of a function needs to know.
 pub struct Config {
@@ -23,14 +24,16 @@ pub struct Config {
     pub passwords: PasswordConfig,
     /// How many attempts are free.
     pub limits: Limits,
+    /// What may say where a request comes from.
+    pub trusted_proxy: TrustedProxy,
 }
 
 /// How many attempts one source address has; 0 stands for any number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Failures to log in without a consequence. A school behind one address raises it.
+    /// Failures to log in without a consequence; one is forgotten in a minute. A school behind one address raises it.
     pub failures_per_address: u32,
-    /// Registrations in an hour.
+    /// Registrations without a consequence; so many are forgotten in an hour.
     pub registrations_per_address_per_hour: u32,
 }
 
@@ -220,6 +223,7 @@ impl Config {
             tokens: TokenConfig::from_environment(environment)?,
             passwords: PasswordConfig::from_environment(environment)?,
             limits: Limits::from_environment(environment)?,
+            trusted_proxy: TrustedProxy::from_environment(environment)?,
         })
     }
 }

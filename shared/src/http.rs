@@ -24,6 +24,7 @@ use crate::config::Environment;
 use crate::error::{Error, FieldError};
 use crate::http_event::{Answer, Event, Gateway};
 use crate::telemetry;
+use crate::trusted_proxy::TrustedProxy;
 
 /// A request that takes longer than this is answered with 503 while the gateway still waits (it gives up after 30 s).
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -215,7 +216,8 @@ impl From<Error> for Reply {
     }
 }
 
-/// The source address of a request, as the gateway says; never a header, which anyone can write.
+/// The source address of a request, as the gateway says, or a proxy that is trusted; never another header, which anyone can
+/// write.
 #[must_use]
 pub fn source_address(request: &Request) -> Option<IpAddr> {
     Gateway::of(request).source_address
@@ -331,6 +333,13 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
     let environment = &Environment::of_process();
     let instance = &OnceCell::new();
     let app = move || instance.get_or_try_init(|| Box::pin(App::load(environment.clone())));
+    let trusted_proxy = match TrustedProxy::from_environment(environment) {
+        Ok(trusted_proxy) => trusted_proxy,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            std::process::exit(1);
+        }
+    };
     match app().await {
         Ok(_) => {}
         Err(error @ StartError::Config(_)) => {
@@ -345,7 +354,8 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
     if let Some(app) = instance.get() {
         app.database.connect_ahead().await;
     }
-    answer_events(async |request| {
+    answer_events(async |mut request| {
+        trusted_proxy.apply(&mut request);
         let outcome = async { handle(app().await?, endpoint, &request).await };
         boundary(endpoint, &request, outcome).await
     })

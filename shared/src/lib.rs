@@ -19,4 +19,5 @@ pub mod roles;
 pub mod sessions;
 pub mod telemetry;
 pub mod token;
+pub mod trusted_proxy;
 pub mod users;

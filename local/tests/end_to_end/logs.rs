@@ -212,6 +212,43 @@ fn use_token(local: &Local, expected: &mut Expected, alice: &Value, token: &str)
 }
 
 #[test]
+fn an_attempt_in_flight_is_no_failure_to_any_event() {
+    let project = Project::new();
+    let database = Database::new();
+    let local = project.start(&[
+        ("PORT", "0"),
+        ("DATABASE_URL", &database.url),
+        ("ARGON2_MEMORY_KIB", "64"),
+        ("ARGON2_ITERATIONS", "1"),
+    ]);
+    assert_eq!(local.register("alice").outcome(), (200, 1));
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert_eq!(local.log_in("alice").outcome(), (200, 1)));
+        }
+    });
+    let wrong = json!({ "userid": "alice", "password": "wrong" });
+    for _ in 0..2 {
+        assert_eq!(local.post("/auth/login", &wrong).outcome(), (401, 40101));
+    }
+    for _ in 0..2 {
+        assert_eq!(local.log_in("alice").outcome(), (200, 1));
+    }
+    let (_, stderr) = stop(local);
+    let events: Vec<Value> = objects(&stderr)
+        .into_iter()
+        .filter_map(|line| Some(json!([line.get("event")?, line.get("failures")])))
+        .skip(1)
+        .collect();
+    let success = json!(["authn_login_success", null]);
+    let fail = json!(["authn_login_fail", null]);
+    let after_fail = json!(["authn_login_successafterfail", 2]);
+    let mut expected = vec![success.clone(); 20];
+    expected.extend([fail.clone(), fail, success.clone(), after_fail, success]);
+    assert_eq!(events, expected);
+}
+
+#[test]
 fn a_failure_of_the_database_is_told_by_its_code_only() {
     let project = Project::new();
     let database = Database::new();
