@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::config::PasswordConfig;
 use crate::refusal::Refusal;
 
 /// Parameters of Argon2id.
@@ -196,18 +197,18 @@ struct Hasher {
 }
 
 impl Passwords {
-    /// `parameters` of new hashes, `min_length` of new passwords. Allocates nothing yet.
+    /// As the settings say. Allocates nothing yet.
     #[must_use]
-    pub fn new(parameters: Parameters, min_length: usize) -> Self {
+    pub fn new(config: &PasswordConfig) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             hasher: Arc::new(Hasher {
-                parameters,
+                parameters: config.parameters,
                 memory: Mutex::default(),
                 random: SystemRandom::new(),
             }),
             permits: Arc::new(Semaphore::new(processors)),
-            min_length,
+            min_length: config.min_length,
         }
     }
 

@@ -116,7 +116,7 @@ async fn the_function_answers_with_the_events_of_either_gateway() {
         let answer = async |path: &str| {
             let event: LambdaRequest =
                 serde_json::from_str(&event.replace("/docs\"", &format!("{path}\""))).expect("an event");
-            shared::pages::answer(&docs::PAGES, event.into()).await
+            shared::http::pages::answer(&functions::docs::PAGES, event.into()).await
         };
         for page in &docs::PAGES {
             let response = answer(page.path).await;

@@ -27,14 +27,6 @@ const JSON: &str = "application/json";
 /// In a handler's description: what is answered to a form. It is JSON as well, as it is.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-static ENDPOINTS: [&Endpoint; 5] = [
-    &register::ENDPOINT,
-    &login::ENDPOINT,
-    &me::ENDPOINT,
-    &logout::ENDPOINT,
-    &health::ENDPOINT,
-];
-
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(

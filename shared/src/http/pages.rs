@@ -1,15 +1,16 @@
-//! Static files: part of the program, served like any other answer, and without an [`App`](crate::app::App).
+//! Static files: part of the program, served like any other answer, and without any state.
 
 use std::convert::Infallible;
 
 use lambda_http::http::{HeaderName, HeaderValue, header};
 use lambda_http::{Body, Request, RequestExt as _, Response, service_fn};
 
+use super::reply::Reply;
+use super::runtime;
 use crate::error::Error;
-use crate::http::{Endpoint, Reply, serve};
 use crate::telemetry;
 
-/// A file and what a browser has to know of it.
+/// A file and what a browser has to know of it. Its method is GET.
 pub struct Page {
     /// The path behind the gateway.
     pub path: &'static str,
@@ -32,15 +33,9 @@ pub enum Content {
 
 impl Page {
     /// Answers a request for this page.
-    pub async fn serve(&self, request: Request) -> Response<Body> {
-        let endpoint = Endpoint {
-            method: "GET",
-            path: self.path,
-            headers: &[],
-            statements: &[],
-            handler: |page: &Self, _, _| Box::pin(async { Ok(page.reply()) }),
-        };
-        serve(self, &endpoint, request).await
+    pub async fn serve(&self, request: &Request) -> Response<Body> {
+        let route = format!("GET {}", self.path);
+        runtime::answer(&route, &[], request, async { Ok(self.reply()) }).await
     }
 
     fn reply(&self) -> Reply {
@@ -77,16 +72,7 @@ pub async fn answer(pages: &[Page], request: Request) -> Response<Body> {
     // Without the stage of a REST API.
     let path = request.raw_http_path();
     match pages.iter().find(|page| page.path == path) {
-        Some(page) => page.serve(request).await,
-        None => serve(&(), &NOT_FOUND, request).await,
+        Some(page) => page.serve(&request).await,
+        None => runtime::answer("GET *", &[], &request, async { Err(Error::NotFound) }).await,
     }
 }
-
-/// For a path that the gateway sends here and that is no page's.
-static NOT_FOUND: Endpoint<()> = Endpoint {
-    method: "GET",
-    path: "*",
-    headers: &[],
-    statements: &[],
-    handler: |(), _, _| Box::pin(async { Err(Error::NotFound) }),
-};
