@@ -84,6 +84,7 @@ struct LoginBody {
     path = "/auth/login",
     operation_id = "login",
     tag = "session",
+    extensions(("x-codes" = json!([40101, 42901]))),
     summary = "Log in",
     description = "Opens a session; earlier ones stay. As JSON it answers in the envelope. As a form it is an OAuth2 token \
         endpoint for the resource owner password grant (RFC 6749 §4.3), with that standard's answers.",

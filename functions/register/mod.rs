@@ -110,6 +110,7 @@ struct RegisterBody {
     path = "/user/register",
     operation_id = "register",
     tag = "account",
+    extensions(("x-codes" = json!([40901, 42901]))),
     summary = "Register",
     description = "Writes a new user, and nothing else: to log in is another request.",
     request_body = RegisterBody,

@@ -5,11 +5,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use chrono::{DateTime, Utc};
-use futures_util::future::BoxFuture;
 use ring::digest::{SHA256, digest};
 use sqlx::PgExecutor;
 
-use crate::database::Preparing;
 use crate::users::{Credentials, User, UserId};
 
 /// Failures without a consequence, for a userid from one source address.
@@ -154,27 +152,7 @@ pub async fn reserve_login(
     Ok(Attempt::Reserved(reservation, credentials))
 }
 
-/// Has [`reserve_login`] prepared.
-#[must_use]
-pub fn prepare_reserve_login(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
-    Box::pin(async {
-        let userid = UserId::canonical("");
-        let _ = reserve_login(connection, &LoginKeys::new(&userid, None, 1), &userid).await;
-    })
-}
-
 impl Reservation {
-    /// For statements that are only prepared.
-    pub(crate) fn of_nobody() -> Self {
-        Self {
-            keys: LoginKeys::new(&UserId::canonical(""), None, 1),
-            reserved_at: DateTime::UNIX_EPOCH,
-            last_since: DateTime::UNIX_EPOCH,
-            failures: 0,
-            bcrypt_in_use: false,
-        }
-    }
-
     /// What `people.refund_attempt` takes: the keys to clear, the key to refund, and its two times.
     pub(crate) fn refund(&self) -> (Vec<Key>, Option<&Key>, DateTime<Utc>, DateTime<Utc>) {
         (
@@ -241,15 +219,6 @@ pub async fn reserve_registration(
         },
         None if row.taken => Registration::Taken,
         None => Registration::Reserved,
-    })
-}
-
-/// Has [`reserve_registration`] prepared.
-#[must_use]
-pub fn prepare_reserve_registration(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
-    Box::pin(async {
-        let key = RegistrationKey::new(None, 1);
-        let _ = reserve_registration(connection, &key, &UserId::canonical("")).await;
     })
 }
 

@@ -1,13 +1,11 @@
 //! Sessions: every statement on `people.user_session`. A token counts only while its row says so.
 
 use chrono::TimeDelta;
-use futures_util::future::BoxFuture;
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use crate::attempts::Reservation;
-use crate::database::Preparing;
 use crate::token::{TokenDigest, VerifiedToken};
 use crate::users::User;
 
@@ -73,20 +71,6 @@ pub async fn open(
     Ok(written.rows_affected() == 1)
 }
 
-/// Has [`open`] prepared.
-#[must_use]
-pub fn prepare_open(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
-    Box::pin(async {
-        let session = NewSession {
-            session_id: Uuid::nil(),
-            user_id: Uuid::nil(),
-            token: TokenDigest::of(""),
-            lifetime: TimeDelta::zero(),
-        };
-        let _ = open(connection, &session, &Reservation::of_nobody(), None).await;
-    })
-}
-
 /// Reads the user of the live session that `token` belongs to. The row is found by its key: a user's other sessions are not
 /// looked at, as the index on `user_id` might be, were it compared by `=`.
 ///
@@ -114,14 +98,6 @@ pub async fn find_live_user(
     .await
 }
 
-/// Has [`find_live_user`] prepared.
-#[must_use]
-pub fn prepare_find_live_user(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
-    Box::pin(async {
-        let _ = find_live_user(connection, &VerifiedToken::of_nobody()).await;
-    })
-}
-
 /// Ends the live session that `token` belongs to, found as above. `false` when there is none (any more): of two at once, one gets `true`.
 ///
 /// # Errors
@@ -140,14 +116,6 @@ pub async fn end(executor: impl PgExecutor<'_>, token: &VerifiedToken) -> Result
     .execute(executor)
     .await?;
     Ok(ended.rows_affected() == 1)
-}
-
-/// Has [`end`] prepared.
-#[must_use]
-pub fn prepare_end(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
-    Box::pin(async {
-        let _ = end(connection, &VerifiedToken::of_nobody()).await;
-    })
 }
 
 /// Removes at most `most` of the sessions that ended over `retention` ago, oldest first. How many it removed: fewer than

@@ -111,23 +111,7 @@ pub struct VerifiedToken {
     pub digest: TokenDigest,
 }
 
-impl VerifiedToken {
-    /// A token of no session, for statements that are only prepared.
-    pub(crate) fn of_nobody() -> Self {
-        Self {
-            claims: Claims {
-                iss: String::new(),
-                sub: Uuid::nil(),
-                jti: Uuid::nil(),
-                iat: 0,
-                exp: 0,
-                user_id: Uuid::nil(),
-                userid: String::new(),
-            },
-            digest: TokenDigest::of(""),
-        }
-    }
-}
+impl VerifiedToken {}
 
 /// The keys of this service, and what it puts into tokens.
 pub struct Keys {

@@ -1,7 +1,6 @@
 //! Users: what a valid one is made of, and every statement on `people."user"`.
 
 use chrono::{DateTime, Utc};
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 use sqlx::PgExecutor;
 use unicode_normalization::UnicodeNormalization;
@@ -9,7 +8,6 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::database::Preparing;
 use crate::refusal::Refusal;
 
 /// What people type to log in, in its canonical form: NFKC, lower case, NFKC.
@@ -210,23 +208,6 @@ pub async fn insert(
     )
     .fetch_optional(executor)
     .await
-}
-
-/// Has [`insert`] prepared.
-#[must_use]
-pub fn prepare_insert(connection: Preparing<'_>) -> BoxFuture<'_, ()> {
-    Box::pin(async {
-        let user = NewUser {
-            userid: UserId::canonical(""),
-            user_name: String::new(),
-            country: None,
-            job: None,
-            phone: None,
-            email: None,
-            init_cn_level: None,
-        };
-        let _ = insert(connection, &user, "").await;
-    })
 }
 
 /// A user with what verifies the password.

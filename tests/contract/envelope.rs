@@ -204,7 +204,6 @@ async fn too_many_attempts_are_42901_with_the_seconds_to_wait() {
         method: "POST",
         path: "/throttled",
         headers: &[],
-        statements: &[],
         handler: |_, _, _| {
             Box::pin(async {
                 Err(Error::TooManyAttempts {
@@ -249,7 +248,6 @@ async fn a_defect_is_50001_and_tells_nothing() {
         method: "GET",
         path: "/broken",
         headers: &[],
-        statements: &[],
         handler: |_, _, _| Box::pin(async { Err(Error::Defect("a detail for the log".to_owned())) }),
     };
     let reply = service.invoke(&broken, lambda_http::Request::default()).await;
@@ -263,7 +261,6 @@ async fn a_handler_that_panics_is_50001_and_the_next_request_is_served() {
         method: "GET",
         path: "/panicking",
         headers: &[("pragma", "no-cache")],
-        statements: &[],
         handler: |_, _, _| Box::pin(async { panic!("a detail for nobody") }),
     };
     let reply = service.invoke(&panicking, lambda_http::Request::default()).await;

@@ -152,9 +152,9 @@ impl Service {
         }
     }
 
-    /// What a deployed instance of one function does while it waits for its first request.
-    pub async fn connect_ahead(&self, endpoint: &Endpoint) {
-        self.app.database.connect_ahead(endpoint.statements).await;
+    /// What a deployed instance does before it asks for its first request.
+    pub async fn connect_ahead(&self) {
+        self.app.database.connect_ahead().await;
     }
 
     /// Sends any request, of which the answer is text.

@@ -50,7 +50,6 @@ static PANICS: Endpoint = Endpoint {
     method: "GET",
     path: "/panics",
     headers: &[],
-    statements: &[],
     handler: |_, request, _| {
         // Also where the handler is called, not only where its future is polled.
         let at_once = request.uri().path() == "/at-once";

@@ -131,9 +131,6 @@ impl Reply {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(r#"Bearer realm="people", error="invalid_token""#),
             )),
-            Error::MethodNotAllowed { allow } => HeaderValue::from_str(allow)
-                .ok()
-                .map(|allow| (header::ALLOW, allow)),
             Error::TooManyAttempts { retry_after, .. } => {
                 Some((header::RETRY_AFTER, HeaderValue::from(*retry_after)))
             }

@@ -54,15 +54,15 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
         };
         Ok::<_, Infallible>(response)
     }));
-    let serving = lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
+    // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
+    // what was begun beside the poll with it.
+    if let Some(state) = instance.get() {
+        state.database().connect_ahead().await;
+    }
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
         adapter.call(LambdaEvent::new(with_every_header(event.payload), event.context))
-    }));
-    let connecting = async {
-        if let Some(database) = instance.get().map(S::database) {
-            database.connect_ahead(&[]).await;
-        }
-    };
-    tokio::join!(serving, connecting).0
+    }))
+    .await
 }
 
 /// The route that the gateway picked. It sends a function nothing but requests to its routes, so the key matters only

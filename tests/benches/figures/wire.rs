@@ -76,7 +76,7 @@ async fn count(
     );
 
     let ahead = Service::on(database.clone(), settings);
-    ahead.connect_ahead(&me::ENDPOINT).await;
+    ahead.connect_ahead().await;
     proxy.round_trips();
     proxy.packets();
     assert_eq!(ahead.get("/auth/me", &token).await.status, StatusCode::OK);

@@ -1,0 +1,107 @@
+//! One connection to PostgreSQL, and how a statement goes over it.
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres};
+
+use super::connect::STATEMENT_TIMEOUT;
+use crate::config::Pooler;
+
+/// One statement, to be sent with its arguments; perhaps twice.
+pub type Statement<A, T> = for<'a> fn(&'a mut Connection, &'a A) -> BoxFuture<'a, Result<T, sqlx::Error>>;
+
+/// One connection to PostgreSQL, safe behind every pooler.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) inner: PgConnection,
+    pub(super) pooler: Pooler,
+}
+
+impl Connection {
+    /// Behind a pooler that hands each transaction another server connection, the messages of one statement (Parse,
+    /// Bind) reach the same server only within an explicit transaction.
+    pub(super) async fn execute_statement<A: Sync, T>(
+        &mut self,
+        arguments: &A,
+        statement: Statement<A, T>,
+    ) -> Result<T, sqlx::Error> {
+        if self.pooler == Pooler::None {
+            return statement(self, arguments).await;
+        }
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'");
+        self.inner.execute(begin.as_str()).await?;
+        let value = statement(self, arguments).await?;
+        self.inner.execute("COMMIT").await?;
+        Ok(value)
+    }
+}
+
+/// Everything goes to the inner connection; behind a pooler with a statement that is prepared without a name, since
+/// a name would outlive the transaction on a server connection that the next client gets.
+impl<'c> Executor<'c> for &'c mut Connection {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let named = self.pooler == Pooler::None;
+        self.inner.fetch_many(Named { query, named })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let named = self.pooler == Pooler::None;
+        self.inner.fetch_optional(Named { query, named })
+    }
+
+    fn prepare_with<'e, 'q: 'e>(
+        self,
+        sql: &'q str,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement<'q>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.inner.prepare_with(sql, parameters)
+    }
+
+    fn describe<'e, 'q: 'e>(self, sql: &'q str) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.inner.describe(sql)
+    }
+}
+
+/// A query with its own answer to whether its prepared statement gets a name.
+struct Named<E> {
+    query: E,
+    named: bool,
+}
+
+impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Named<E> {
+    fn sql(&self) -> &'q str {
+        self.query.sql()
+    }
+
+    fn statement(&self) -> Option<&PgStatement<'q>> {
+        self.query.statement()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, sqlx::error::BoxDynError> {
+        self.query.take_arguments()
+    }
+
+    fn persistent(&self) -> bool {
+        self.named && self.query.persistent()
+    }
+}

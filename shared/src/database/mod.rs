@@ -1,0 +1,78 @@
+//! The database of one instance: few connections, kept between requests, replaced when they died.
+//!
+//! sqlx's own pool pings a connection whenever it is given back, a round trip per request that a function
+//! frozen between requests cannot afford. This one pings only a connection that has been idle for a while,
+//! and repeats what is safe to repeat when a connection turns out to be dead.
+
+mod connect;
+mod connection;
+mod error;
+mod migrate;
+mod readiness;
+mod retry;
+
+use std::sync::Mutex;
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::Semaphore;
+
+pub use self::connection::{Connection, Statement};
+pub use self::error::DatabaseError;
+pub use self::migrate::{MIGRATOR, Migrated, MigrationError, migrate};
+pub use self::readiness::{Readiness, Schema};
+use self::retry::{Idle, Kind};
+use crate::aws::Aws;
+use crate::config::{Credentials, DatabaseConfig, Pooler};
+
+/// The connections of one instance.
+pub struct Database {
+    /// All that is known without asking AWS.
+    options: PgConnectOptions,
+    credentials: Credentials,
+    aws: Aws,
+    /// With the secret as it was last read.
+    with_secret: Mutex<Option<PgConnectOptions>>,
+    pooler: Pooler,
+    permits: Semaphore,
+    idle: Mutex<Vec<Idle>>,
+}
+
+impl Database {
+    /// Connects to nothing yet: a database that is down does not stop a start.
+    #[must_use]
+    pub fn new(config: DatabaseConfig) -> Self {
+        Self {
+            options: config.options,
+            credentials: config.credentials,
+            aws: Aws::default(),
+            with_secret: Mutex::default(),
+            pooler: config.pooler,
+            permits: Semaphore::new(config.connections),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Runs a statement that only reads. It is sent a second time if its connection dies under it.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] within 2.6 s.
+    pub async fn read<A: Sync, T>(
+        &self,
+        arguments: &A,
+        statement: Statement<A, T>,
+    ) -> Result<T, DatabaseError> {
+        self.run(Kind::Read, arguments, statement).await
+    }
+
+    /// Runs a statement that writes. It is sent a second time only if it cannot have run the first time.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] within 2.6 s; whether it was written is then unknown.
+    pub async fn write<A: Sync, T>(
+        &self,
+        arguments: &A,
+        statement: Statement<A, T>,
+    ) -> Result<T, DatabaseError> {
+        self.run(Kind::Write, arguments, statement).await
+    }
+}

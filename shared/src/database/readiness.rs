@@ -1,0 +1,77 @@
+//! Whether requests can be served.
+
+use std::time::Duration;
+
+use sqlx::PgExecutor;
+use tokio::time::timeout;
+
+use super::{Database, DatabaseError, MIGRATOR};
+
+/// Longest that readiness takes to find out; the contract of `/health` says 2 s.
+const READINESS_BUDGET: Duration = Duration::from_millis(1_700);
+
+/// What `/health` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The database answered.
+    pub database_up: bool,
+    /// Its schema against what this code needs.
+    pub schema: Schema,
+}
+
+/// The schema of the database against what this code needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// Every migration that this code knows has run.
+    Current,
+    /// At least one has not.
+    Behind,
+    /// Could not be found out.
+    Unknown,
+}
+
+impl Database {
+    /// Finds out in one round trip and at most 1.7 s whether requests can be served.
+    pub async fn readiness(&self) -> Readiness {
+        let down = Readiness {
+            database_up: false,
+            schema: Schema::Unknown,
+        };
+        let up = |schema| Readiness {
+            database_up: true,
+            schema,
+        };
+        let known: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).collect();
+        let count = self.read(&known, |connection, known| {
+            Box::pin(count_migrations(connection, known))
+        });
+        match timeout(READINESS_BUDGET, count).await {
+            Ok(Ok(Some(count))) if usize::try_from(count) == Ok(known.len()) => up(Schema::Current),
+            Ok(Ok(Some(_))) => up(Schema::Behind),
+            Ok(Ok(None) | Err(DatabaseError::Defect(_))) => up(Schema::Unknown),
+            Ok(Err(DatabaseError::Unavailable(_))) | Err(_) => down,
+        }
+    }
+}
+
+/// `None` when the table of migrations is not one that we may or can read.
+async fn count_migrations(
+    executor: impl PgExecutor<'_>,
+    versions: &[i64],
+) -> Result<Option<i64>, sqlx::Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM _sqlx_migrations WHERE success AND version = ANY($1)"#,
+        versions
+    )
+    .fetch_one(executor)
+    .await;
+    match count {
+        Err(sqlx::Error::Database(error)) => match error.code().as_deref() {
+            // No table of migrations: none has run.
+            Some("42P01") => Ok(Some(0)),
+            Some(code) if code.starts_with("42") => Ok(None),
+            _ => Err(sqlx::Error::Database(error)),
+        },
+        count => count.map(Some),
+    }
+}
