@@ -28,7 +28,6 @@ use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
 use lambda_http::http::Request;
 use lambda_http::request::RequestContext;
 use local::postgres::Server;
-use local::server::ENDPOINTS;
 use serde_json::{Value, json};
 use shared::password::Parameters;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -233,8 +232,7 @@ impl Subject {
             }
             // By the time this is answered, the server has written down what came before it.
             let health = Request::builder().uri("/health").body(Body::Empty)?;
-            let endpoint = ENDPOINTS.into_iter().find(|endpoint| endpoint.path == "/health");
-            service.invoke(endpoint.expect("health"), health).await;
+            service.invoke(harness::route("/health"), health).await;
             let text = String::from_utf8_lossy(&std::fs::read(&log)?[before..]).into_owned();
             let mut found = plans::in_log(&text);
             found.retain(|plan| !plan.statement.contains("_sqlx_migrations"));
@@ -250,11 +248,7 @@ fn service(database: Database) -> Service {
 }
 
 async fn invoke(service: &Service, kind: Kind, request: lambda_http::Request) -> Reply {
-    let endpoint = ENDPOINTS
-        .into_iter()
-        .find(|endpoint| endpoint.path == kind.path())
-        .expect("a function for the path");
-    service.invoke(endpoint, request).await
+    service.invoke(harness::route(kind.path()), request).await
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use axum::http::Method;
 use lambda_http::Body;
-use local::server::{ENDPOINTS, pages};
 use serde_json::{Map, Value, json};
 
 use crate::harness::{Database, Reply, Service, request};
@@ -18,7 +17,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 async fn every_page_is_there_with_the_headers_of_every_answer() {
     let service = Service::start().await;
     let mut paths = BTreeSet::new();
-    for page in pages() {
+    for page in &functions::docs::PAGES {
         let (status, headers, body) = service.exchange(request(Method::GET, page.path, &[], "")).await;
         assert_eq!(status, 200, "{}", page.path);
         assert!(!body.is_empty(), "{}", page.path);
@@ -54,7 +53,7 @@ async fn every_page_is_there_with_the_headers_of_every_answer() {
 
 #[test]
 fn a_page_loads_nothing_from_elsewhere_and_runs_no_script_that_is_written_into_it() {
-    for page in pages() {
+    for page in &functions::docs::PAGES {
         let policy = page.content_security_policy;
         assert!(policy.starts_with("default-src 'none'; "), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
@@ -67,11 +66,11 @@ fn a_page_loads_nothing_from_elsewhere_and_runs_no_script_that_is_written_into_i
 #[tokio::test]
 async fn a_page_has_no_other_method_and_no_neighbours() {
     let service = Service::start().await;
-    for page in pages() {
+    for page in &functions::docs::PAGES {
         for method in [Method::POST, Method::PUT, Method::OPTIONS] {
             let reply = service.send(request(method, page.path, &[], "")).await;
             reply.assert_error(405, 40501, "The path has no such method.");
-            assert_eq!(reply.header("allow"), Some("GET"));
+            assert_eq!(reply.header("allow"), Some("GET,HEAD"));
         }
     }
     for path in [
@@ -118,7 +117,7 @@ async fn the_function_answers_with_the_events_of_either_gateway() {
                 serde_json::from_str(&event.replace("/docs\"", &format!("{path}\""))).expect("an event");
             shared::http::pages::answer(&functions::docs::PAGES, event.into()).await
         };
-        for page in &docs::PAGES {
+        for page in &functions::docs::PAGES {
             let response = answer(page.path).await;
             assert_eq!(response.status(), 200, "{}", page.path);
             assert_eq!(response.headers()["content-type"], page.content_type);
@@ -141,7 +140,7 @@ async fn the_function_answers_with_the_events_of_either_gateway() {
 // --- The description
 
 fn description() -> Value {
-    serde_json::from_str(docs::OPENAPI).expect("JSON")
+    serde_json::from_str(functions::docs::OPENAPI).expect("JSON")
 }
 
 /// `/paths/…` and the like: the members of an object in the description.
@@ -161,11 +160,11 @@ fn resolve<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
 async fn the_description_is_served_as_it_is_committed() {
     let service = Service::start().await;
     let reply = service.send(request(Method::GET, "/openapi.json", &[], "")).await;
-    assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, docs::OPENAPI));
+    assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, functions::docs::OPENAPI));
 }
 
 #[test]
-fn every_endpoint_is_described_and_nothing_else() {
+fn every_route_is_described_and_nothing_else() {
     let description = description();
     let described: BTreeSet<(String, String)> = members(&description["paths"])
         .iter()
@@ -175,8 +174,8 @@ fn every_endpoint_is_described_and_nothing_else() {
                 .map(|method| (method.to_uppercase(), path.clone()))
         })
         .collect();
-    let served = ENDPOINTS.map(|endpoint| (endpoint.method.to_owned(), endpoint.path.to_owned()));
-    assert_eq!(described, served.into());
+    let served = functions::routes().into_iter().map(|route| (route.method().to_owned(), route.path().to_owned()));
+    assert_eq!(described, served.collect());
 }
 
 #[test]

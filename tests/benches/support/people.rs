@@ -1,7 +1,7 @@
 //! A database with any number of users and sessions, as the service would have filled it.
 
 use local::postgres::Server;
-use shared::config::{Config, Environment};
+use shared::config::{Config, Environment, PasswordConfig};
 use shared::password::{Parameters, Password, Passwords};
 use shared::token::Keys;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
@@ -64,7 +64,7 @@ pub async fn database_with(
         .await
         .map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
 
-    let hash = Passwords::new(parameters, 8)
+    let hash = Passwords::new(&PasswordConfig { min_length: 8, parameters })
         .hash(Password::new(PASSWORD).expect("a password"))
         .await
         .expect("a hash");
