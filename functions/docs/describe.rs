@@ -56,7 +56,10 @@ fn text() -> String {
 fn document() -> OpenApi {
     let mut document = Document::openapi();
     let functions = functions::all();
-    for description in functions.iter().filter_map(|function| function.description.clone()) {
+    for description in functions
+        .iter()
+        .filter_map(|function| function.description.clone())
+    {
         document.merge(description);
     }
     document.info.description = Some(description());
@@ -115,7 +118,10 @@ fn errors(operation: &Operation) -> Vec<Error> {
         .map_or(json!([]), Clone::clone);
     let listed: Vec<u32> = serde_json::from_value(listed).expect("x-codes: an array of numbers");
     let takes_body = operation.request_body.is_some();
-    let takes_token = operation.security.as_ref().is_some_and(|security| !security.is_empty());
+    let takes_token = operation
+        .security
+        .as_ref()
+        .is_some_and(|security| !security.is_empty());
     Error::each()
         .filter(|error| match error {
             Error::MalformedBody | Error::UnsupportedMediaType | Error::Refused(_) => takes_body,

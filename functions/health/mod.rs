@@ -11,9 +11,9 @@ use shared::http::{Reply, Route};
 use utoipa::{OpenApi, ToSchema};
 
 /// The routes.
-pub static ROUTES: [Route<Arc<Database>>; 1] = [
-    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now))),
-];
+pub static ROUTES: [Route<Arc<Database>>; 1] = [Route::of::<__path_handle>(|state, request, now| {
+    Box::pin(handle(state, request, now))
+})];
 
 /// What the routes say of themselves.
 #[derive(OpenApi)]

@@ -24,7 +24,8 @@ use uuid::Uuid;
 /// The routes.
 pub static ROUTES: [Route<App>; 1] = [
     // RFC 6749 §5.1 wants it beside `cache-control`.
-    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now))).with_headers(&[("pragma", "no-cache")]),
+    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now)))
+        .with_headers(&[("pragma", "no-cache")]),
 ];
 
 /// What the routes say of themselves.

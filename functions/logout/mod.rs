@@ -10,9 +10,9 @@ use shared::telemetry::SecurityEvent;
 use utoipa::OpenApi;
 
 /// The routes.
-pub static ROUTES: [Route<Authenticator>; 1] = [
-    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now))),
-];
+pub static ROUTES: [Route<Authenticator>; 1] = [Route::of::<__path_handle>(|state, request, now| {
+    Box::pin(handle(state, request, now))
+})];
 
 /// What the routes say of themselves.
 #[derive(OpenApi)]

@@ -18,9 +18,9 @@ use shared::users::{self, NewUser, User, UserId};
 use utoipa::{OpenApi, ToSchema};
 
 /// The routes.
-pub static ROUTES: [Route<State>; 1] = [
-    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now))),
-];
+pub static ROUTES: [Route<State>; 1] = [Route::of::<__path_handle>(|state, request, now| {
+    Box::pin(handle(state, request, now))
+})];
 
 /// What the routes say of themselves.
 #[derive(OpenApi)]

@@ -12,13 +12,12 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::Response as AxumResponse;
 use axum::routing::{MethodFilter, get, on};
 use futures_util::StreamExt as _;
-use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
-use lambda_http::request::RequestContext;
-use lambda_http::{Body, Request, Response};
+use lambda_http::{Body, Request, Response, Service as _};
 use shared::app::App;
 use shared::error::Error;
 use shared::http::answer;
 use shared::http::body::MAX_BYTES;
+use shared::http::event::Gateway;
 use shared::http::pages::Page;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
@@ -32,7 +31,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Every page: those of the function `docs`, and the example.
-fn pages() -> impl Iterator<Item = &'static Page> {
+pub fn pages() -> impl Iterator<Item = &'static Page> {
     let functions = functions::all().into_iter().flat_map(|function| function.pages);
     functions.chain(&example::PAGES)
 }
@@ -45,24 +44,38 @@ pub fn router(app: Arc<App>, allowed_origins: Vec<HeaderValue>) -> Router {
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
         .max_age(Duration::from_mins(10));
+    let plain = routes(app);
+    let shared = plain.clone().layer(cors);
+    // An OPTIONS request that is no CORS preflight is a method like any other. The CORS layer would answer it with 200.
+    Router::new().fallback(move |request: AxumRequest| {
+        let preflight = request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let mut router = match *request.method() {
+            Method::OPTIONS if !preflight => plain.clone(),
+            _ => shared.clone(),
+        };
+        async move { router.call(request).await }
+    })
+}
+
+fn routes(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in functions::routes() {
         let serve = move |State(app): State<Arc<App>>, request: AxumRequest| async move {
-            let (parts, body) = request.into_parts();
-            let body = tokio::time::timeout(BODY_DEADLINE, read_body(body.into_data_stream())).await;
-            if let Ok(Ok(body)) = body {
-                let request = with_context(Request::from_parts(parts, Body::Binary(body)));
-                response(route.serve(&app, request).await)
-            } else {
-                refuse(route.key(), parts, Error::MalformedBody).await
+            match with_body(request).await {
+                Ok(request) => response(route.serve(&app, request).await),
+                Err(parts) => refuse(route.key(), parts, Error::MalformedBody).await,
             }
         };
         router = router.route(route.path(), on(filter(route.method()), serve));
     }
     for page in pages() {
         let serve = move |request: AxumRequest| async move {
-            let request = with_context(Request::from_parts(request.into_parts().0, Body::Empty));
-            response(page.serve(&request).await)
+            match with_body(request).await {
+                Ok(request) => response(page.serve(&request).await),
+                Err(parts) => refuse(page.path, parts, Error::MalformedBody).await,
+            }
         };
         router = router.route(page.path, get(serve));
     }
@@ -71,7 +84,6 @@ pub fn router(app: Arc<App>, allowed_origins: Vec<HeaderValue>) -> Router {
         .method_not_allowed_fallback(|request: AxumRequest| {
             refuse("*", request.into_parts().0, Error::MethodNotAllowed)
         })
-        .layer(cors)
         .with_state(app)
 }
 
@@ -83,7 +95,7 @@ fn filter(method: &str) -> MethodFilter {
 
 /// Answers a request that reaches no function. `route` is for the log.
 async fn refuse(route: &str, parts: Parts, error: Error) -> AxumResponse {
-    let request = with_context(Request::from_parts(parts, Body::Empty));
+    let request = with_gateway(Request::from_parts(parts, Body::Empty));
     response(answer(route, &[], &request, async { Err(error) }).await)
 }
 
@@ -93,6 +105,15 @@ fn response(response: Response<Body>) -> AxumResponse {
         Body::Binary(bytes) => AxumBody::from(bytes),
         _ => AxumBody::empty(),
     })
+}
+
+/// The request as the gateway hands it on; without a body if that did not come.
+async fn with_body(request: AxumRequest) -> Result<Request, Parts> {
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_DEADLINE, read_body(body.into_data_stream())).await {
+        Ok(Ok(body)) => Ok(with_gateway(Request::from_parts(parts, Body::Binary(body)))),
+        Ok(Err(_)) | Err(_) => Err(parts),
+    }
 }
 
 /// At most one byte more than a function takes, so that it can tell. The rest is thrown away up to a limit.
@@ -112,13 +133,13 @@ async fn read_body(mut stream: BodyDataStream) -> Result<Vec<u8>, axum::Error> {
 }
 
 /// With what API Gateway would say of this request.
-fn with_context(mut request: Request) -> Request {
+fn with_gateway(mut request: Request) -> Request {
     let source = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let mut context = ApiGatewayV2httpRequestContext::default();
-    context.request_id = Some(Uuid::new_v4().to_string());
-    context.http.source_ip = source.map(|ConnectInfo(address)| address.ip().to_string());
-    request
-        .extensions_mut()
-        .insert(RequestContext::ApiGatewayV2(context));
+    let gateway = Gateway {
+        request_id: Some(Uuid::new_v4().to_string()),
+        source_address: source.map(|ConnectInfo(address)| address.ip()),
+        ..Gateway::default()
+    };
+    request.extensions_mut().insert(gateway);
     request
 }

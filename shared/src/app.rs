@@ -102,7 +102,9 @@ impl State for Arc<Database> {
     const NEEDS: &'static [Need] = &[Need::Database];
 
     async fn load(environment: &Environment) -> Result<Self, StartError> {
-        Ok(Self::new(Database::new(DatabaseConfig::from_environment(environment)?)))
+        Ok(Self::new(Database::new(DatabaseConfig::from_environment(
+            environment,
+        )?)))
     }
 
     fn part_of(app: &App) -> Self {

@@ -32,7 +32,11 @@ impl Role {
     }
 
     async fn migrate(&self) -> serde_json::Value {
-        json!(functions::migrate::handle(&self.environment()).await.expect("it migrates"))
+        json!(
+            functions::migrate::handle(&self.environment())
+                .await
+                .expect("it migrates")
+        )
     }
 
     /// The same database, as this role with a password.

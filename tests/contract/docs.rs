@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use axum::http::Method;
 use lambda_http::Body;
+use local::server::pages;
 use serde_json::{Map, Value, json};
+use shared::http::event;
 
 use crate::harness::{Database, Reply, Service, request};
 
@@ -17,7 +19,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 async fn every_page_is_there_with_the_headers_of_every_answer() {
     let service = Service::start().await;
     let mut paths = BTreeSet::new();
-    for page in &functions::docs::PAGES {
+    for page in pages() {
         let (status, headers, body) = service.exchange(request(Method::GET, page.path, &[], "")).await;
         assert_eq!(status, 200, "{}", page.path);
         assert!(!body.is_empty(), "{}", page.path);
@@ -53,7 +55,7 @@ async fn every_page_is_there_with_the_headers_of_every_answer() {
 
 #[test]
 fn a_page_loads_nothing_from_elsewhere_and_runs_no_script_that_is_written_into_it() {
-    for page in &functions::docs::PAGES {
+    for page in pages() {
         let policy = page.content_security_policy;
         assert!(policy.starts_with("default-src 'none'; "), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
@@ -66,7 +68,7 @@ fn a_page_loads_nothing_from_elsewhere_and_runs_no_script_that_is_written_into_i
 #[tokio::test]
 async fn a_page_has_no_other_method_and_no_neighbours() {
     let service = Service::start().await;
-    for page in &functions::docs::PAGES {
+    for page in pages() {
         for method in [Method::POST, Method::PUT, Method::OPTIONS] {
             let reply = service.send(request(method, page.path, &[], "")).await;
             reply.assert_error(405, 40501, "The path has no such method.");
@@ -107,15 +109,13 @@ async fn a_page_takes_no_large_body_and_needs_no_database() {
 
 #[tokio::test]
 async fn the_function_answers_with_the_events_of_either_gateway() {
-    use lambda_http::request::LambdaRequest;
     for event in [
         include_str!("../events/docs.json"),
         include_str!("../events/docs-rest.json"),
     ] {
         let answer = async |path: &str| {
-            let event: LambdaRequest =
-                serde_json::from_str(&event.replace("/docs\"", &format!("{path}\""))).expect("an event");
-            shared::http::pages::answer(&functions::docs::PAGES, event.into()).await
+            let event = event::request(&event.replace("/docs\"", &format!("{path}\"")));
+            shared::http::pages::answer(&functions::docs::PAGES, event).await
         };
         for page in &functions::docs::PAGES {
             let response = answer(page.path).await;
@@ -160,7 +160,10 @@ fn resolve<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
 async fn the_description_is_served_as_it_is_committed() {
     let service = Service::start().await;
     let reply = service.send(request(Method::GET, "/openapi.json", &[], "")).await;
-    assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, functions::docs::OPENAPI));
+    assert_eq!(
+        (reply.status.as_u16(), reply.text.as_str()),
+        (200, functions::docs::OPENAPI)
+    );
 }
 
 #[test]
@@ -174,7 +177,9 @@ fn every_route_is_described_and_nothing_else() {
                 .map(|method| (method.to_uppercase(), path.clone()))
         })
         .collect();
-    let served = functions::routes().into_iter().map(|route| (route.method().to_owned(), route.path().to_owned()));
+    let served = functions::routes()
+        .into_iter()
+        .map(|route| (route.method().to_owned(), route.path().to_owned()));
     assert_eq!(described, served.collect());
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use axum::http::Method;
 use lambda_http::Body;
 use serde_json::{Value, json};
-use shared::error::Error;
 use shared::app::App;
+use shared::error::Error;
 use shared::http::Route;
 use shared::telemetry::SecurityEvent;
 
@@ -52,6 +52,7 @@ fn assert_headers(reply: &Reply, more: &[(&str, &str)]) {
             "content-security-policy",
             "default-src 'none'; frame-ancestors 'none'",
         ),
+        ("referrer-policy", "no-referrer"),
     ];
     expected.extend(more);
     expected.sort_unstable();
@@ -360,7 +361,11 @@ async fn another_method_is_40501_and_allow_names_the_right_one() {
                 .await;
             reply.assert_error(405, 40501, "The path has no such method.");
             let allow: Vec<_> = reply.headers.get_all("allow").iter().collect();
-            assert_eq!(allow, [if allowed == "GET" { "GET,HEAD" } else { allowed }], "{method} {path}");
+            assert_eq!(
+                allow,
+                [if allowed == "GET" { "GET,HEAD" } else { allowed }],
+                "{method} {path}"
+            );
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use lambda_http::request::LambdaRequest;
 use lambda_http::{Body, Request};
 use serde_json::{Value, json};
-use shared::http::{source_address, with_every_header};
+use shared::http::event;
+use shared::http::source_address;
 
 use crate::harness::{PASSWORD, Reply, Service, route};
 
@@ -94,8 +94,7 @@ impl Event {
     }
 
     fn request(&self) -> Request {
-        let event: LambdaRequest = serde_json::from_str(&self.json.to_string()).expect("an event");
-        with_every_header(event).into()
+        event::request(&self.json.to_string())
     }
 
     /// Sends it to the function behind its route.

@@ -468,8 +468,8 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
         [
             ("/user/register", 200, 4),
             ("/auth/login", 200, 4),
-            ("/auth/logout", 200, 2),
             ("/auth/me", 200, 2),
+            ("/auth/logout", 200, 2),
             ("/health", 200, 2),
         ]
     );

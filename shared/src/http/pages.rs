@@ -1,9 +1,7 @@
 //! Static files: part of the program, served like any other answer, and without any state.
 
-use std::convert::Infallible;
-
 use lambda_http::http::{HeaderName, HeaderValue, header};
-use lambda_http::{Body, Request, RequestExt as _, Response, service_fn};
+use lambda_http::{Body, Request, Response};
 
 use super::reply::Reply;
 use super::runtime;
@@ -35,7 +33,11 @@ impl Page {
     /// Answers a request for this page.
     pub async fn serve(&self, request: &Request) -> Response<Body> {
         let route = format!("GET {}", self.path);
-        runtime::answer(&route, &[], request, async { Ok(self.reply()) }).await
+        runtime::answer(&route, &[], request, async {
+            runtime::check(request)?;
+            Ok(self.reply())
+        })
+        .await
     }
 
     fn reply(&self) -> Reply {
@@ -61,17 +63,12 @@ impl Page {
 /// When the Lambda runtime API cannot be reached.
 pub async fn run(pages: &'static [Page]) -> Result<(), lambda_http::Error> {
     telemetry::init(telemetry::standard_output);
-    lambda_http::run(service_fn(|request| async {
-        Ok::<_, Infallible>(answer(pages, request).await)
-    }))
-    .await
+    runtime::answer_events(async |request| answer(pages, request).await).await
 }
 
 /// Answers a gateway's request with the page of its path.
 pub async fn answer(pages: &[Page], request: Request) -> Response<Body> {
-    // Without the stage of a REST API.
-    let path = request.raw_http_path();
-    match pages.iter().find(|page| page.path == path) {
+    match pages.iter().find(|page| page.path == request.uri().path()) {
         Some(page) => page.serve(&request).await,
         None => runtime::answer("GET *", &[], &request, async { Err(Error::NotFound) }).await,
     }

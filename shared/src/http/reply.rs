@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::error::{Error, FieldError};
 
 /// Headers of every response. A reply may have others of the same name instead.
-pub static HEADERS: [(HeaderName, &str); 5] = [
+pub static HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_TYPE, "application/json"),
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -21,6 +21,7 @@ pub static HEADERS: [(HeaderName, &str); 5] = [
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; frame-ancestors 'none'",
     ),
+    (header::REFERRER_POLICY, "no-referrer"),
 ];
 
 /// What a handler answers.
@@ -198,4 +199,3 @@ impl From<Error> for Reply {
         .caused_by(error)
     }
 }
-

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
-use lambda_http::request::LambdaRequest;
-use lambda_http::{
-    Adapter, Body, LambdaEvent, Request, Response, Service as _, lambda_runtime, service_fn,
-};
+use lambda_http::lambda_runtime::Runtime;
+use lambda_http::{Body, LambdaEvent, Request, Response, service_fn};
 use tokio::sync::OnceCell;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::body;
+use super::event::{Answer, Event, Gateway};
 use super::reply::Reply;
-use super::request::{request_id, route_key, source_address};
+use super::request::{request_id, source_address};
 use super::route::Route;
 use crate::app::{StartError, State};
 use crate::config::Environment;
@@ -44,25 +44,41 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
         // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
         Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
     }
-    let mut adapter = Adapter::from(service_fn(move |request| async move {
-        let response = match route_of(routes, &request) {
-            Some(route) => {
-                let outcome = async { handle(state().await?, route, &request).await };
-                answer(route.key(), route.headers(), &request, outcome).await
-            }
-            None => answer("*", &[], &request, async { Err(Error::NotFound) }).await,
-        };
-        Ok::<_, Infallible>(response)
-    }));
     // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
     // what was begun beside the poll with it.
     if let Some(state) = instance.get() {
         state.database().connect_ahead().await;
     }
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
-        adapter.call(LambdaEvent::new(with_every_header(event.payload), event.context))
-    }))
+    answer_events(async |request| match route_of(routes, &request) {
+        Some(route) => {
+            let outcome = async { handle(state().await?, route, &request).await };
+            answer(route.key(), route.headers(), &request, outcome).await
+        }
+        None => answer("*", &[], &request, async { Err(Error::NotFound) }).await,
+    })
     .await
+}
+
+/// Has `answer` answer the gateway's events, one at a time, until the service ends the instance.
+///
+/// # Errors
+/// When the Lambda runtime API cannot be reached.
+pub(super) async fn answer_events(
+    answer: impl AsyncFn(Request) -> Response<Body>,
+) -> Result<(), lambda_http::Error> {
+    let answer = &answer;
+    // Not `lambda_http::run`, whose conversion of an event panics before there is a request to answer.
+    let runtime = Runtime::new(service_fn(move |event: LambdaEvent<Event>| async move {
+        let answer = async { answer(event.payload.into()).await };
+        let response = AssertUnwindSafe(answer).catch_unwind().await;
+        Ok::<_, Infallible>(Answer(response.unwrap_or_else(|_panic| {
+            // Not a handler's, which is caught with its request at hand.
+            let reply = Reply::from(Error::Defect("panic".to_owned()));
+            tracing::error!(status = 500, code = reply.code, error = "panic", "request");
+            reply.into_response(&Uuid::new_v4().to_string(), &[])
+        })))
+    }));
+    runtime.run().await
 }
 
 /// The route that the gateway picked. It sends a function nothing but requests to its routes, so the key matters only
@@ -71,20 +87,8 @@ fn route_of<S>(routes: &'static [Route<S>], request: &Request) -> Option<&'stati
     if let [only] = routes {
         return Some(only);
     }
-    let key = route_key(request)?;
+    let key = Gateway::of(request).route.as_deref()?;
     routes.iter().find(|route| route.key() == key)
-}
-
-/// An event of a REST API lists every header, and the last one of each name a second time. `lambda_http` would let that
-/// one replace the others, so that a second `Authorization` went unnoticed.
-#[must_use]
-pub fn with_every_header(mut event: LambdaRequest) -> LambdaRequest {
-    if let LambdaRequest::ApiGatewayV1(event) = &mut event
-        && !event.multi_value_headers.is_empty()
-    {
-        event.headers.clear();
-    }
-    event
 }
 
 /// Answers a request by the handler of its route: every outcome, a panic included, becomes one of the contract's
@@ -95,9 +99,7 @@ pub async fn serve<S>(state: &S, route: &Route<S>, request: Request) -> Response
 }
 
 async fn handle<S>(state: &S, route: &Route<S>, request: &Request) -> Result<Reply, Error> {
-    if body::bytes(request).len() > body::MAX_BYTES {
-        return Err(Error::BodyTooLarge);
-    }
+    check(request)?;
     let handler = route.handler();
     let answer = AssertUnwindSafe(async { handler(state, request, now()).await }).catch_unwind();
     match tokio::time::timeout(DEADLINE, answer).await {
@@ -105,6 +107,17 @@ async fn handle<S>(state: &S, route: &Route<S>, request: &Request) -> Result<Rep
         Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
         Err(_) => Err(Error::Unavailable("deadline passed".to_owned())),
     }
+}
+
+/// What is refused whatever the route.
+pub(super) fn check(request: &Request) -> Result<(), Error> {
+    if Gateway::of(request).unreadable {
+        return Err(Error::Defect("the event is no JSON object".to_owned()));
+    }
+    if body::bytes(request).len() > body::MAX_BYTES {
+        return Err(Error::BodyTooLarge);
+    }
+    Ok(())
 }
 
 /// Makes a response and a line of the log of whatever becomes of a request. `route` is for the log, so it is no path

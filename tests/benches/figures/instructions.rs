@@ -87,7 +87,10 @@ pub fn run_case(arguments: &[String]) {
                     let token = bench.live_token().await;
                     bench.verified(&token);
                     bench
-                        .answer(&functions::logout::ROUTES[0], Bench::request("logout", &token, ""))
+                        .answer(
+                            &functions::logout::ROUTES[0],
+                            Bench::request("logout", &token, ""),
+                        )
                         .await;
                 }
                 "bare logout" => {
@@ -108,7 +111,10 @@ pub fn run_case(arguments: &[String]) {
                 }
                 "register" => {
                     bench
-                        .answer(&functions::register::ROUTES[0], Bench::request("register", "", &userid))
+                        .answer(
+                            &functions::register::ROUTES[0],
+                            Bench::request("register", "", &userid),
+                        )
                         .await;
                 }
                 "bare register" => {

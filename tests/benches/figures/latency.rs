@@ -78,7 +78,10 @@ async fn hash(report: &mut Report, effort: Effort) {
         iterations: 2,
         parallelism: 1,
     };
-    let passwords = Passwords::new(&PasswordConfig { min_length: 8, parameters });
+    let passwords = Passwords::new(&PasswordConfig {
+        min_length: 8,
+        parameters,
+    });
     let (mut documented, mut kept, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.samples(100) {
         documented.push(timed_hash(bench::documented_hash));

@@ -64,10 +64,13 @@ pub async fn database_with(
         .await
         .map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
 
-    let hash = Passwords::new(&PasswordConfig { min_length: 8, parameters })
-        .hash(Password::new(PASSWORD).expect("a password"))
-        .await
-        .expect("a hash");
+    let hash = Passwords::new(&PasswordConfig {
+        min_length: 8,
+        parameters,
+    })
+    .hash(Password::new(PASSWORD).expect("a password"))
+    .await
+    .expect("a hash");
     let mut connection = connect(&database.url).await?;
     let people = people(&mut connection, rows).await?;
     fill(&mut connection, rows, &hash).await?;
