@@ -10,6 +10,7 @@ pub mod database;
 pub mod error;
 pub mod http;
 pub mod password;
+pub mod password_policy;
 pub mod refusal;
 pub mod roles;
 pub mod sessions;
