@@ -502,7 +502,10 @@ mod tests {
 
     /// What a failed attempt on `stored` computes, in no order.
     fn work_of_failure(stored: Option<&str>, in_use: &[String]) -> Vec<String> {
-        let passwords = Passwords::new(CONFIGURED, 8);
+        let passwords = Passwords::new(&PasswordConfig {
+            min_length: 8,
+            parameters: CONFIGURED,
+        });
         let password = Password::new("wrong password").unwrap();
         let verdict = passwords.hasher.verify(&password, stored, in_use).unwrap();
         assert_eq!(verdict, Verdict::Wrong);
@@ -605,7 +608,11 @@ mod tests {
     /// Below the boundary: they take about a second each, which a request's deadline may not leave on a busy machine.
     #[test]
     fn hashes_at_the_bounds_are_computed() {
-        let hasher = Passwords::new(CONFIGURED, 8).hasher;
+        let hasher = Passwords::new(&PasswordConfig {
+            min_length: 8,
+            parameters: CONFIGURED,
+        })
+        .hasher;
         for stored in [
             "$argon2id$v=19$m=262144,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$oOhmZUyjLgi1tbYM62t3McRv+Qmh4ogkvcTWZlVygLQ",
             "$2b$14$abcdefghijklmnopqrstuuR.Dq4AGB7Nbc2V3071d1urQAqMtPkf6",
