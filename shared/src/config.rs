@@ -12,7 +12,6 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 
 use crate::password;
-use crate::trusted_proxy::TrustedProxy;
 
 /// What one instance of a function needs to know.
 pub struct Config {
@@ -35,6 +34,15 @@ pub struct Limits {
     pub failures_per_address: u32,
     /// Registrations without a consequence; so many are forgotten in an hour.
     pub registrations_per_address_per_hour: u32,
+}
+
+/// What may say where a request comes from, besides the gateway.
+#[derive(Clone, Debug)]
+pub enum TrustedProxy {
+    /// Nothing: no header is believed.
+    None,
+    /// A `CloudFront` distribution, where a request carries this secret.
+    CloudFront(SecretString),
 }
 
 /// How to reach PostgreSQL.
@@ -112,6 +120,9 @@ impl ConfigError {
     }
 }
 
+/// Fewest bytes of a signing key (RFC 7518 §3.2): a key of the size of the hash or larger; HS256's is the smallest.
+pub const MIN_KEY_BYTES: usize = 32;
+
 /// Names and values to take settings from: the process's own variables, or in a test a map.
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, String>);
@@ -181,8 +192,6 @@ impl Environment {
     }
 
     fn secret_key(&self, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
-        /// RFC 7518 §3.2: a key of the size of the hash or larger; HS256's is the smallest.
-        const MIN_KEY_BYTES: usize = 32;
         match self.text(name) {
             Some(key) if key.len() < MIN_KEY_BYTES => Err(ConfigError::new(
                 name,
@@ -229,7 +238,11 @@ impl Config {
 }
 
 impl Limits {
-    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+    /// The settings of this kind in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         /// As much as the database's integer holds.
         const MOST: u32 = i32::MAX as u32;
         Ok(Self {
@@ -240,6 +253,36 @@ impl Limits {
                 0..=MOST,
             )?,
         })
+    }
+}
+
+impl TrustedProxy {
+    /// `TRUSTED_PROXY` and `TRUSTED_PROXY_SECRET`.
+    ///
+    /// # Errors
+    /// Names the one that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        const SECRET: &str = "TRUSTED_PROXY_SECRET";
+        /// 96 bits in base64.
+        const MIN_LENGTH: usize = 16;
+        match environment.text("TRUSTED_PROXY") {
+            None | Some("none") => return Ok(Self::None),
+            Some("cloudfront") => {}
+            Some(_) => return Err(ConfigError::new("TRUSTED_PROXY", "must be none or cloudfront")),
+        }
+        match environment.text(SECRET) {
+            None => Err(ConfigError::new(SECRET, "is missing")),
+            // What a header can hold.
+            Some(secret)
+                if secret.len() >= MIN_LENGTH && secret.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                Ok(Self::CloudFront(SecretString::from(secret)))
+            }
+            Some(_) => Err(ConfigError::new(
+                SECRET,
+                format!("must have at least {MIN_LENGTH} characters, all of them visible ASCII"),
+            )),
+        }
     }
 }
 
@@ -332,7 +375,11 @@ pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 impl TokenConfig {
-    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+    /// The settings of this kind in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const KEY: &str = "SECRET_KEY";
         const MINUTES: &str = "ACCESS_TOKEN_EXPIRE_MINUTES";
         let secret_key = environment
@@ -362,7 +409,11 @@ impl TokenConfig {
 pub const MAX_LIFETIME_MINUTES: u32 = 43_200;
 
 impl PasswordConfig {
-    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+    /// The settings of this kind in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         use password::{MAX_PARAMETERS, Parameters};
         let parallelism = environment.number("ARGON2_PARALLELISM", 1, 1..=MAX_PARAMETERS.parallelism)?;
         // RFC 9106 §3.1: at least 8 KiB for each lane.
@@ -490,6 +541,24 @@ mod tests {
         assert_eq!(
             error("DATABASE_POOLER", "session"),
             "DATABASE_POOLER must be none or transaction"
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_has_a_secret_that_a_header_can_hold() {
+        let error = |secret| {
+            let settings = [("TRUSTED_PROXY", "cloudfront"), ("TRUSTED_PROXY_SECRET", secret)];
+            config(&settings).err()
+        };
+        let unusable = "TRUSTED_PROXY_SECRET must have at least 16 characters, all of them visible ASCII";
+        for secret in ["0123456789abcde", "0123456789 abcdef", "0123456789abcdeé"] {
+            assert_eq!(error(secret).as_deref(), Some(unusable));
+        }
+        assert_eq!(error("").as_deref(), Some("TRUSTED_PROXY_SECRET is missing"));
+        assert_eq!(error("0123456789abcdef"), None);
+        assert_eq!(
+            config(&[("TRUSTED_PROXY", "nginx")]).err().as_deref(),
+            Some("TRUSTED_PROXY must be none or cloudfront")
         );
     }
 
