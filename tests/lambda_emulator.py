@@ -33,6 +33,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "strict-transport-security": "max-age=63072000; includeSubDomains",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
 }
 INVALID_TOKEN = {"www-authenticate": 'Bearer realm="people", error="invalid_token"'}
 
@@ -157,7 +158,7 @@ def session(functions, suffix):
     what = "payload 1.0" if suffix else "payload 2.0"
 
     def send(name, title, status, code, token="none", headers=()):
-        function = functions[name.removesuffix("-form")]
+        function = functions["login" if name == "token" else name.removesuffix("-form")]
         return call(function, f"{what}: {title}", load(name + suffix, userid, token), status, code, headers)
 
     user = (send("register", "register", 200, 1).get("data") or {}).get("user_info") or {}
@@ -171,6 +172,9 @@ def session(functions, suffix):
     form = send("login-form", "login by form", 200, None, headers={"pragma": "no-cache"})
     check(f"{what}: login by form: an OAuth2 token answer",
           set(form) == {"access_token", "token_type", "expires_in"}, sorted(form))
+
+    grant = send("token", "the token endpoint", 200, None, headers={"pragma": "no-cache"})
+    check(f"{what}: the token endpoint: an OAuth2 token answer", set(grant) == set(form), sorted(grant))
 
     data = send("me", "me", 200, 1, token).get("data") or {}
     check(f"{what}: me: the user is returned",
@@ -204,6 +208,43 @@ def documentation(emulator):
         call(emulator, f"docs{suffix}: no such file", event, 404, 40401)
 
 
+def odd_events(functions, token):
+    """What a client can put into an event changes no answer and makes no error of the runtime's own; one line for each."""
+    expected = {"register": (409, 40901), "login": (200, 1), "token": (200, None), "logout": (401, 40103), "me": (200, 1),
+                "health": (200, 1)}
+    # Where in the event, and what: where lambda_http panics, and what no URL, no text and no number can be.
+    odd = [(["rawQueryString"], 'x="'), (["rawQueryString"], "\0 %zz"), (["queryStringParameters"], {"x": '"', "y": None}),
+           (["multiValueQueryStringParameters"], {"x": ['"', 7]}), (["headers", "x-forwarded-proto"], "https, https"),
+           (["headers", "host"], "[ \u00e9"), (["headers", "x-bytes"], "\u0080\ud800\r\nx: y"), (["headers", "x-number"], 7),
+           (["cookies"], ["\0", 1]), (["stageVariables"], "x"), (["pathParameters"], {"x": 1}),
+           (["requestContext", "authorizer"], {"jwt": "x"}), (["requestContext", "timeEpoch"], "yesterday")]
+    for suffix in ["", "-rest"]:
+        userid = f"odd-{secrets.token_hex(4)[:6]}"
+        functions["register"].invoke(load("register" + suffix, userid))
+        for name, (status, code) in expected.items():
+            function = functions["login" if name == "token" else name]
+            before = function.log.read_text().count('"message":"request"')
+            for place, value in odd:
+                event = load(name + suffix, userid, "none" if name == "logout" else token)
+                parent = event[place[0]] if place[1:] else event
+                parent[place[-1]] = value
+                if suffix and place[0] == "headers":
+                    event["multiValueHeaders"][place[-1]] = [value]
+                call(function, f"odd event: {name}{suffix}: {'.'.join(place)}", event, status, code)
+            for bad in ["{}", "e30", 7, {"userid": "x"}]:
+                event = load(name + suffix, userid, "none" if name == "logout" else token) | {"body": bad, "isBase64Encoded": True}
+                if name in ("register", "login"):
+                    call(function, f"odd event: {name}{suffix}: a body that cannot be decoded", event, 400, 40001)
+                elif name == "token":
+                    body = call(function, f"odd event: {name}{suffix}: a body that cannot be decoded", event, 400, None)
+                    check("it is an invalid_request", body.get("error") == "invalid_request", body)
+                else:
+                    call(function, f"odd event: {name}{suffix}: a body that nobody reads", event, status, code)
+            time.sleep(0.2)  # the emulator copies the log
+            lines = function.log.read_text().count('"message":"request"') - before
+            check(f"odd event: {name}{suffix}: one line each", lines == len(odd) + 4, f"{lines} lines")
+
+
 def dead_database(title, database_url, token):
     for name in ["me", "health"]:
         emulator = Emulator(name, database_url)
@@ -235,6 +276,7 @@ try:
     functions = {name: Emulator(name, options.database_url) for name in FUNCTIONS}
     session(functions, "")
     token = session(functions, "-rest")
+    odd_events(functions, token)
     for name in FUNCTIONS:
         log = functions[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")

@@ -58,7 +58,8 @@ async fn run() -> Result<(), Failure> {
     let embedded = embedded_database(&mut environment, &state).await?.map(Arc::new);
     let outcome = async {
         aws::resolve_secret_keys(&mut environment).await?;
-        let config = Config::from_environment(&environment)?;
+        let mut config = Config::from_environment(&environment)?;
+        config.origins = settings.origins;
         let place = place(&config.database);
         let app = app(config, &place).await?;
         announce(listener.local_addr()?, &place, embedded.is_some());
@@ -68,7 +69,7 @@ async fn run() -> Result<(), Failure> {
                 _ = terminate.recv() => {}
             }
         };
-        let router = server::router(Arc::new(app), settings.allowed_origins);
+        let router = server::router(Arc::new(app));
         let (serving, supervision) = oneshot::channel();
         let serve = async {
             let outcome = serve(listener, router, stop).await;

@@ -30,9 +30,10 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Every deployed function with a route.
-pub static ENDPOINTS: [&Endpoint; 5] = [
+pub static ENDPOINTS: [&Endpoint; 6] = [
     &register::ENDPOINT,
     &login::ENDPOINT,
+    &login::TOKEN_ENDPOINT,
     &logout::ENDPOINT,
     &me::ENDPOINT,
     &health::ENDPOINT,
@@ -73,13 +74,20 @@ const fn refusing(handler: shared::http::Handler) -> Endpoint {
 }
 
 /// The service that answers for all functions.
-pub fn router(app: Arc<App>, allowed_origins: Vec<HeaderValue>) -> Router {
+pub fn router(app: Arc<App>) -> Router {
+    let origins = app.origins.clone();
+    let allow = move |origin: &HeaderValue, _: &_| origin.to_str().is_ok_and(|origin| origins.allow(origin));
+    // As in template.yaml.
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::list(allowed_origins))
-        .allow_methods([Method::GET, Method::POST])
+        .allow_origin(AllowOrigin::predicate(allow))
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
-        .max_age(Duration::from_mins(10));
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            HeaderName::from_static("x-request-id"),
+        ])
+        .max_age(Duration::from_hours(2));
     Router::new()
         .fallback(dispatch)
         .layer(cors)

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::aws::{self, AwsError};
 use crate::config::{Config, ConfigError, Environment, Limits};
 use crate::database::Database;
+use crate::origins::Origins;
 use crate::password::Passwords;
 use crate::token::Keys;
 
@@ -18,6 +19,8 @@ pub struct App {
     pub keys: Keys,
     /// How many attempts are free.
     pub limits: Limits,
+    /// Whose web pages may call.
+    pub origins: Origins,
 }
 
 /// Why there is no [`App`].
@@ -49,6 +52,7 @@ impl App {
             passwords: Passwords::new(config.passwords.parameters, config.passwords.min_length),
             keys: Keys::new(&config.tokens),
             limits: config.limits,
+            origins: config.origins,
         }
     }
 }

@@ -322,11 +322,11 @@ fn plain_response(reply: Reply, request_id: &str) -> Response<Body> {
     response
 }
 
-/// Runs `endpoint` as a Lambda function until the service ends it. A setting that is missing or unusable ends the start.
+/// Runs `endpoints` as a Lambda function until the service ends it. A setting that is missing or unusable ends the start.
 ///
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
-pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> {
+pub async fn run(endpoints: &'static [&'static Endpoint]) -> Result<(), lambda_http::Error> {
     telemetry::init(telemetry::standard_output);
     let environment = &Environment::of_process();
     let instance = &OnceCell::new();
@@ -346,10 +346,31 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
         app.database.connect_ahead().await;
     }
     answer_events(async |request| {
+        let endpoint = endpoint_of(endpoints, &request);
         let outcome = async { handle(app().await?, endpoint, &request).await };
         boundary(endpoint, &request, outcome).await
     })
     .await
+}
+
+/// The endpoint whose route the gateway chose. It sends a function nothing but requests to its routes, so the route
+/// matters only where there are several.
+fn endpoint_of(endpoints: &'static [&'static Endpoint], request: &Request) -> &'static Endpoint {
+    static NOT_FOUND: Endpoint = Endpoint {
+        method: "*",
+        path: "*",
+        headers: &[],
+        handler: |_, _, _| Box::pin(async { Err(Error::NotFound) }),
+    };
+    if let [only] = endpoints {
+        return only;
+    }
+    let route = Gateway::of(request).route.as_deref();
+    let route = route.and_then(|route| route.split_once(' '));
+    endpoints
+        .iter()
+        .find(|endpoint| route == Some((endpoint.method, endpoint.path)))
+        .unwrap_or(&&NOT_FOUND)
 }
 
 /// Has `answer` answer the gateway's events, one at a time, until the service ends the instance.

@@ -11,6 +11,7 @@ pub mod database;
 pub mod error;
 pub mod http;
 pub mod http_event;
+pub mod origins;
 pub mod pages;
 pub mod password;
 pub mod refusal;

@@ -48,6 +48,8 @@ ROUTES = {
     "Me": ("get", "/auth/me"),
     "Health": ("get", "/health"),
 }
+# Second routes: of which function, the name of the event there.
+MORE_ROUTES = {("Login", "Token"): ("post", "/auth/token")}
 # The function Docs, where it is wanted.
 DOCS = {"Page": ("get", "/docs"), "Files": ("get", "/docs/{file}"), "Description": ("get", "/openapi.json")}
 GATEWAY_TIMEOUT = 30
@@ -262,6 +264,7 @@ class Template(unittest.TestCase):
         routes = {(method, path): operation for path, methods in body["paths"].items()
                   for method, operation in methods.items()}
         expected = [(name, "Route", route) for name, route in ROUTES.items()]
+        expected += [(name, event, route) for (name, event), route in MORE_ROUTES.items()]
         if self.docs(stack):
             expected += [("Docs", event, route) for event, route in DOCS.items()]
         self.assertEqual(set(routes), {route for _, _, route in expected})
@@ -287,7 +290,8 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_every_route_is_throttled(self, stack):
         stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
-        self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in ROUTES.values()})
+        self.assertEqual(set(stage["RouteSettings"]), 
+                         {f"{m.upper()} {p}" for m, p in [*ROUTES.values(), *MORE_ROUTES.values()]})
         for settings in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
             self.assertGreater(settings["ThrottlingRateLimit"], 0)
             self.assertGreaterEqual(settings["ThrottlingBurstLimit"], settings["ThrottlingRateLimit"])
@@ -440,8 +444,9 @@ class Template(unittest.TestCase):
                                        if setting.startswith("DATABASE_")}
                         self.assertEqual(variables, of_database | {"SESSION_RETENTION_DAYS": "7"})
                     else:
-                        revision = {"REVISION": variables["REVISION"]}
-                        self.assertEqual(variables, common | differences[database] | revision)
+                        own = {"CORS_ALLOWED_ORIGINS": COMMON["CorsOrigins"]} if name == "Login" else {}
+                        own["REVISION"] = variables["REVISION"]
+                        self.assertEqual(variables, common | differences[database] | own)
 
     @with_each_database
     def test_no_secret_is_in_plain_sight(self, stack):

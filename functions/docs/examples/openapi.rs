@@ -27,9 +27,10 @@ const JSON: &str = "application/json";
 /// In a handler's description: what is answered to a form. It is JSON as well, as it is.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-static ENDPOINTS: [&Endpoint; 5] = [
+static ENDPOINTS: [&Endpoint; 6] = [
     &register::ENDPOINT,
     &login::ENDPOINT,
+    &login::TOKEN_ENDPOINT,
     &me::ENDPOINT,
     &logout::ENDPOINT,
     &health::ENDPOINT,
@@ -47,7 +48,7 @@ static ENDPOINTS: [&Endpoint; 5] = [
         (name = "session", description = "Sessions: each log-in opens one, its token is live until it is logged out"),
         (name = "service", description = "The service itself"),
     ),
-    paths(register::handle, login::handle, me::handle, logout::handle, health::handle),
+    paths(register::handle, login::handle, login::oauth2::handle, me::handle, logout::handle, health::handle),
     components(schemas(FieldError)),
 )]
 struct Handlers;
@@ -111,10 +112,10 @@ fn document() -> OpenApi {
 fn answers(endpoint: &Endpoint, error: &Error) -> bool {
     let path = endpoint.path;
     match error {
-        Error::MalformedBody
-        | Error::UnsupportedMediaType
-        | Error::Refused(_)
-        | Error::TooManyAttempts { .. } => matches!(path, "/user/register" | "/auth/login"),
+        Error::MalformedBody | Error::Refused(_) => matches!(path, "/user/register" | "/auth/login"),
+        Error::UnsupportedMediaType | Error::TooManyAttempts { .. } => {
+            matches!(path, "/user/register" | "/auth/login" | "/auth/token")
+        }
         Error::UseridTaken => path == "/user/register",
         Error::WrongCredentials { .. } => path == "/auth/login",
         Error::NoCredentials | Error::TokenNotLive => matches!(path, "/auth/me" | "/auth/logout"),
@@ -248,7 +249,7 @@ impl Status {
     }
 }
 
-/// What all answers are, but those to a form.
+/// What all answers are, but those of the token endpoint.
 fn envelope(code: u32, message: &str, data: RefOr<Schema>) -> RefOr<Schema> {
     let code = ObjectBuilder::new()
         .schema_type(Type::Integer)
@@ -313,7 +314,7 @@ fn name(error: &Error) -> String {
 
 fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
     let scopes = Scopes::new();
-    let password = Flow::Password(Password::new(login::ENDPOINT.path, scopes));
+    let password = Flow::Password(Password::new(login::TOKEN_ENDPOINT.path, scopes));
     let password = OAuth2::with_description([password], "Log in with userid and password.");
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -327,8 +328,8 @@ fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
 
 fn description() -> String {
     let mut text =
-        "Every answer is one JSON object, the envelope: `code`, `message`, `data`. The exception is the \
-        form variant of `POST /auth/login`, which answers as an OAuth2 token endpoint does (RFC 6749 §5).\n\n\
+        "Every answer is one JSON object, the envelope: `code`, `message`, `data`. The exception is \
+        `POST /auth/token`, which answers as an OAuth2 token endpoint does (RFC 6749 §5).\n\n\
         `code` is 1 on success, and otherwise says what went wrong; `message` is fixed for each code.\n\n\
         | HTTP | code | message |\n|--|--|--|\n"
             .to_owned();

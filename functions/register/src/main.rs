@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&register::ENDPOINT).await
+    shared::http::run(&[&register::ENDPOINT]).await
 }
