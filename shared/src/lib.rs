@@ -14,6 +14,7 @@ pub mod http_event;
 pub mod origins;
 pub mod pages;
 pub mod password;
+pub mod password_policy;
 pub mod refusal;
 pub mod roles;
 pub mod sessions;
