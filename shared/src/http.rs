@@ -326,7 +326,7 @@ fn plain_response(reply: Reply, request_id: &str) -> Response<Body> {
 ///
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
-pub async fn run(endpoints: &'static [&'static Endpoint]) -> Result<(), lambda_http::Error> {
+pub async fn run(endpoints: &[&'static Endpoint]) -> Result<(), lambda_http::Error> {
     telemetry::init(telemetry::standard_output);
     let environment = &Environment::of_process();
     let instance = &OnceCell::new();
@@ -355,7 +355,7 @@ pub async fn run(endpoints: &'static [&'static Endpoint]) -> Result<(), lambda_h
 
 /// The endpoint whose route the gateway chose. It sends a function nothing but requests to its routes, so the route
 /// matters only where there are several.
-fn endpoint_of(endpoints: &'static [&'static Endpoint], request: &Request) -> &'static Endpoint {
+fn endpoint_of(endpoints: &[&'static Endpoint], request: &Request) -> &'static Endpoint {
     static NOT_FOUND: Endpoint = Endpoint {
         method: "*",
         path: "*",
@@ -370,7 +370,8 @@ fn endpoint_of(endpoints: &'static [&'static Endpoint], request: &Request) -> &'
     endpoints
         .iter()
         .find(|endpoint| route == Some((endpoint.method, endpoint.path)))
-        .unwrap_or(&&NOT_FOUND)
+        .copied()
+        .unwrap_or(&NOT_FOUND)
 }
 
 /// Has `answer` answer the gateway's events, one at a time, until the service ends the instance.

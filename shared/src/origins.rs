@@ -9,7 +9,7 @@ use crate::http_event::Gateway;
 /// Origins whose pages may call, besides the service's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Any port of this machine's own names: localhost, 127.0.0.1, \[::1\].
+    /// Any port of this machine's own names: localhost, 127.0.0.1, `[::1]`.
     Loopback,
     /// Exactly these (RFC 6454 §7): scheme, host and perhaps port.
     Listed(Vec<String>),

@@ -283,6 +283,8 @@ async fn half_a_character_is_no_reason_to_fail() {
 async fn a_request_id_that_no_header_can_hold_is_replaced() {
     let service = Service::start().await;
     for id in [
+        json!("é"),
+        json!("a b"),
         json!("a\nb"),
         json!("\u{0}"),
         json!(""),
