@@ -23,8 +23,11 @@ import tempfile
 import time
 import urllib.request
 
+from functions import functions
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FUNCTIONS = ["register", "login", "logout", "me", "health"]
+# Whoever adds a route adds its request to `session` and its event to tests/events.
+FUNCTIONS = {function["name"]: function for function in functions() if function["routes"]}
 # Without settings and without a database.
 DOCS = "docs"
 HEADERS = {
@@ -152,14 +155,21 @@ def call(emulator, what, event, status, code, headers=(), seconds=30):
     return body
 
 
-def session(functions, suffix):
+# The routes that were asked.
+invoked = set()
+
+
+def session(emulators, suffix):
     """One account's life: registered, logged in twice, logged out. Returns a token of it."""
     userid = f"ev-{secrets.token_hex(4)[:7]}"
     what = "payload 1.0" if suffix else "payload 2.0"
 
     def send(name, title, status, code, token="none", headers=()):
-        function = functions["login" if name == "token" else name.removesuffix("-form")]
-        return call(function, f"{what}: {title}", load(name + suffix, userid, token), status, code, headers)
+        event = load(name + suffix, userid, token)
+        context = event["requestContext"]
+        invoked.add(context.get("routeKey") or f"{context['httpMethod']} {context['resourcePath']}")
+        emulator = emulators["login" if name == "token" else name.removesuffix("-form")]
+        return call(emulator, f"{what}: {title}", event, status, code, headers)
 
     user = (send("register", "register", 200, 1).get("data") or {}).get("user_info") or {}
     check(f"{what}: register: the user is returned", user.get("userid") == userid, user)
@@ -208,7 +218,7 @@ def documentation(emulator):
         call(emulator, f"docs{suffix}: no such file", event, 404, 40401)
 
 
-def odd_events(functions, token):
+def odd_events(emulators, token):
     """What a client can put into an event changes no answer and makes no error of the runtime's own; one line for each."""
     expected = {"register": (409, 40901), "login": (200, 1), "token": (200, None), "logout": (401, 40103), "me": (200, 1),
                 "health": (200, 1)}
@@ -220,9 +230,9 @@ def odd_events(functions, token):
            (["requestContext", "authorizer"], {"jwt": "x"}), (["requestContext", "timeEpoch"], "yesterday")]
     for suffix in ["", "-rest"]:
         userid = f"odd-{secrets.token_hex(4)[:6]}"
-        functions["register"].invoke(load("register" + suffix, userid))
+        emulators["register"].invoke(load("register" + suffix, userid))
         for name, (status, code) in expected.items():
-            function = functions["login" if name == "token" else name]
+            function = emulators["login" if name == "token" else name]
             before = function.log.read_text().count('"message":"request"')
             for place, value in odd:
                 event = load(name + suffix, userid, "none" if name == "logout" else token)
@@ -273,16 +283,19 @@ def short_key(function):
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 try:
-    functions = {name: Emulator(name, options.database_url) for name in FUNCTIONS}
-    session(functions, "")
-    token = session(functions, "-rest")
-    odd_events(functions, token)
+    emulators = {name: Emulator(name, options.database_url) for name in FUNCTIONS}
+    session(emulators, "")
+    token = session(emulators, "-rest")
+    expected = {f"{method} {path}" for function in FUNCTIONS.values() for method, path in function["routes"]}
+    check("every route of functions/lib.rs is in `session`", expected == invoked, expected ^ invoked)
+    odd_events(emulators, token)
     for name in FUNCTIONS:
-        log = functions[name].log.read_text()
+        log = emulators[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")
     documentation(Emulator(DOCS, database_url=None))
-    for name in FUNCTIONS:
-        short_key(name)
+    for name, function in FUNCTIONS.items():
+        if "keys" in function["needs"]:
+            short_key(name)
     dead_database("that refuses connections", f"postgres://nobody@127.0.0.1:{free_ports(1)[0]}/none", token)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dead_database("that never answers", f"postgres://nobody@127.0.0.1:{silent.getsockname()[1]}/none", token)

@@ -57,8 +57,7 @@ async fn run() -> Result<(), Failure> {
     }
     let embedded = embedded_database(&mut environment, &state).await?.map(Arc::new);
     let outcome = async {
-        aws::resolve_secret_keys(&mut environment).await?;
-        let mut config = Config::from_environment(&environment)?;
+        let mut config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
         config.origins = settings.origins;
         let place = place(&config.database);
         let app = app(config, &place).await?;

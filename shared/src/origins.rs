@@ -4,7 +4,7 @@ use lambda_http::Request;
 use lambda_http::http::HeaderValue;
 use lambda_http::http::header::{HOST, ORIGIN};
 
-use crate::http_event::Gateway;
+use crate::http::event::Gateway;
 
 /// Origins whose pages may call, besides the service's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ fn parse_origin(origin: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http_event;
+    use crate::http::event;
 
     #[test]
     fn listed_origins_are_exact() {
@@ -187,8 +187,8 @@ mod tests {
     fn a_request_of_another_sites_page_is_refused() {
         let origins = Origins::parse("https://app.example").unwrap();
         let refuse = |headers: &str| {
-            let event = format!(r#"{{"headers":{headers},"requestContext":{{"domainName":"api.example"}}}}"#);
-            origins.refuse(&http_event::request(&event))
+            let json = format!(r#"{{"headers":{headers},"requestContext":{{"domainName":"api.example"}}}}"#);
+            origins.refuse(&event::request(&json))
         };
         for ours in [
             "{}",

@@ -9,36 +9,33 @@ use lambda_http::Request;
 use serde::Serialize;
 use shared::app::App;
 use shared::attempts::{self, Attempt, LoginKeys, Reservation};
-use shared::body::{MediaType, Members};
 use shared::error::Error;
-use shared::http::{self, Endpoint, Reply};
+use shared::http::body::{MediaType, Members};
+use shared::http::{self, Reply, Route};
 use shared::password::{Password, Verdict};
 use shared::refusal::Refusal;
 use shared::sessions::{self, NewSession, Rehash};
 use shared::telemetry::SecurityEvent;
 use shared::token::AccessToken;
 use shared::users::{User, UserId};
-use utoipa::ToSchema;
+use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 /// RFC 6749 §5.1 wants it beside `cache-control`.
 const HEADERS: &[(&str, &str)] = &[("pragma", "no-cache")];
 
-/// The route.
-pub static ENDPOINT: Endpoint = Endpoint {
-    method: "POST",
-    path: "/auth/login",
-    headers: HEADERS,
-    handler: |app, request, now| Box::pin(handle(app, request, now)),
-};
+/// The routes.
+pub static ROUTES: [Route<App>; 2] = [
+    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now)))
+        .with_headers(HEADERS),
+    Route::of::<oauth2::__path_handle>(|state, request, now| Box::pin(oauth2::handle(state, request, now)))
+        .with_headers(HEADERS),
+];
 
-/// The route of OAuth2 clients.
-pub static TOKEN_ENDPOINT: Endpoint = Endpoint {
-    method: "POST",
-    path: "/auth/token",
-    headers: HEADERS,
-    handler: |app, request, now| Box::pin(oauth2::handle(app, request, now)),
-};
+/// What the routes say of themselves.
+#[derive(OpenApi)]
+#[openapi(paths(handle, oauth2::handle))]
+pub(crate) struct Description;
 
 /// The members of a successful response of an OAuth2 token endpoint (RFC 6749 §5.1).
 #[derive(Serialize, ToSchema)]
@@ -93,6 +90,7 @@ struct LoginBody {
     path = "/auth/login",
     operation_id = "login",
     tag = "session",
+    extensions(("x-codes" = json!([40101, 42901]))),
     summary = "Log in",
     description = "Opens a session; earlier ones stay.",
     request_body = LoginBody,

@@ -8,8 +8,8 @@ use lambda_http::Request;
 use lambda_http::http::StatusCode;
 use serde::Serialize;
 use shared::app::App;
-use shared::body::{self, MediaType};
 use shared::error::Error;
+use shared::http::body::{self, MediaType};
 use shared::http::{self, Reply};
 use shared::password::Password;
 use shared::users::UserId;
@@ -24,13 +24,14 @@ use utoipa::ToSchema;
     path = "/auth/token",
     operation_id = "token",
     tag = "session",
+    extensions(("x-codes" = json!([42901]))),
     summary = "Log in as an OAuth2 client",
     description = "The OAuth2 token endpoint for the resource owner password grant (RFC 6749 §4.3), with that standard's \
         answers. A form that a page of another origin sends is refused; such a page logs in with JSON.",
     request_body(content((LoginForm = "application/x-www-form-urlencoded"))),
     responses(
         (status = 200, description = "The session is open.", content(
-            (crate::Grant = "application/x-www-form-urlencoded"),
+            (super::Grant = "application/x-www-form-urlencoded"),
         )),
         (status = 400, description = "The request is wrong, or the userid or the password.", content(
             (Refusal = "application/x-www-form-urlencoded"),
@@ -58,7 +59,7 @@ pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> 
         Ok(parameters) => parameters,
         Err(error) => return refuse(error, Error::MalformedBody),
     };
-    match crate::log_in(
+    match super::log_in(
         app,
         parameters.userid,
         parameters.password,
@@ -67,7 +68,7 @@ pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> 
     )
     .await
     {
-        Ok((_, token)) => Reply::json(StatusCode::OK, 1, &crate::Grant::of(app, &token)),
+        Ok((_, token)) => Reply::json(StatusCode::OK, 1, &super::Grant::of(app, &token)),
         Err(error @ Error::WrongCredentials { .. }) => refuse(
             OAuth2Error(Code::InvalidGrant, "The username or the password is wrong."),
             error,
@@ -143,8 +144,8 @@ fn parse(form: &[u8]) -> Result<Parameters, OAuth2Error> {
         )
     };
     Ok(Parameters {
-        userid: crate::parse_userid(username).map_err(unusable)?,
-        password: crate::parse_password(password).map_err(unusable)?,
+        userid: super::parse_userid(username).map_err(unusable)?,
+        password: super::parse_password(password).map_err(unusable)?,
     })
 }
 

@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::pages::run(&docs::PAGES).await
+    shared::http::pages::run(&functions::docs::PAGES).await
 }

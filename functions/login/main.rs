@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&[&login::ENDPOINT, &login::TOKEN_ENDPOINT]).await
+    shared::http::run(&functions::login::ROUTES).await
 }
