@@ -90,23 +90,21 @@ fn document() -> OpenApi {
 
     let mut used = BTreeSet::new();
     for route in functions.iter().flat_map(|function| &function.routes) {
-        let item = document
+        let operation = document
             .paths
             .paths
             .get_mut(route.path())
-            .unwrap_or_else(|| panic!("{}", route.key()));
-        let operation = match route.method() {
-            "GET" => item.get.as_mut(),
-            "POST" => item.post.as_mut(),
-            "PATCH" => item.patch.as_mut(),
-            "DELETE" => item.delete.as_mut(),
-            method => unreachable!("{method}"),
+            .and_then(|item| match route.method() {
+                "GET" => item.get.as_mut(),
+                "POST" => item.post.as_mut(),
+                "PATCH" => item.patch.as_mut(),
+                "DELETE" => item.delete.as_mut(),
+                _ => None,
+            });
+        let Some(operation) = operation else {
+            panic!("{} is in no description", route.key());
         };
-        used.extend(complete(
-            operation.unwrap_or_else(|| panic!("{}", route.key())),
-            *route,
-            &schemas,
-        ));
+        used.extend(complete(operation, *route, &schemas));
     }
     if let Some(components) = &mut document.components {
         for error in Error::each().filter(|error| !used.contains(&error.code())) {
