@@ -9,8 +9,10 @@ use crate::attempts::OwnAttempts;
 use crate::aws::{self, AwsError};
 use crate::config::{
     Config, ConfigError, DatabaseConfig, Environment, Limits, PasswordConfig, TokenConfig, TrustedProxy,
+    origins_from_environment,
 };
 use crate::database::Database;
+use crate::origins::Origins;
 use crate::password::Passwords;
 use crate::token::Keys;
 
@@ -58,6 +60,8 @@ pub struct App {
     pub trusted_proxy: TrustedProxy,
     /// Its attempts to log in.
     pub attempts: Arc<OwnAttempts>,
+    /// Whose web pages may call.
+    pub origins: Origins,
 }
 
 /// Why a function cannot start.
@@ -82,6 +86,7 @@ impl App {
             limits: config.limits,
             trusted_proxy: config.trusted_proxy,
             attempts: Arc::default(),
+            origins: config.origins,
         }
     }
 }
@@ -95,6 +100,7 @@ impl State for App {
             passwords: PasswordConfig::from_environment(environment)?,
             limits: Limits::from_environment(environment)?,
             trusted_proxy: TrustedProxy::from_environment(environment)?,
+            origins: origins_from_environment(environment)?,
             tokens: TokenConfig::from_environment(&aws::with_secret_keys(environment).await?)?,
         }))
     }

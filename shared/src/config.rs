@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 
+use crate::origins::Origins;
 use crate::password;
 
 /// What one instance of a function needs to know.
@@ -25,6 +26,8 @@ pub struct Config {
     pub limits: Limits,
     /// What may say where a request comes from.
     pub trusted_proxy: TrustedProxy,
+    /// Whose web pages may call.
+    pub origins: Origins,
 }
 
 /// How many attempts one source address has; 0 stands for any number.
@@ -233,8 +236,18 @@ impl Config {
             passwords: PasswordConfig::from_environment(environment)?,
             limits: Limits::from_environment(environment)?,
             trusted_proxy: TrustedProxy::from_environment(environment)?,
+            origins: origins_from_environment(environment)?,
         })
     }
+}
+
+/// No page, unless a setting says otherwise.
+pub(crate) fn origins_from_environment(environment: &Environment) -> Result<Origins, ConfigError> {
+    const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
+    environment
+        .text(ORIGINS)
+        .map_or(Ok(Origins::Listed(Vec::new())), Origins::parse)
+        .map_err(|problem| ConfigError::new(ORIGINS, problem))
 }
 
 impl Limits {

@@ -59,12 +59,12 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     }
     answer_events(async |mut request| {
         believe(&trusted_proxy, &mut request);
-        match route_of(routes, &request) {
-            Some(route) => {
-                let outcome = async { handle(state().await?, route, &request).await };
-                answer(route.key(), route.headers(), &request, outcome).await
-            }
-            None => answer("*", &[], &request, async { Err(Error::NotFound) }).await,
+        if let Some(route) = route_of(routes, &request) {
+            let outcome = async { handle(state().await?, route, &request).await };
+            answer(route.key(), route.headers(), &request, outcome).await
+        } else {
+            let outcome = async { check(&request).and(Err(Error::NotFound)) };
+            answer("*", &[], &request, outcome).await
         }
     })
     .await
