@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body as AxumBody, BodyDataStream};
 use axum::extract::{ConnectInfo, Request as AxumRequest, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response as AxumResponse;
 use futures_util::StreamExt as _;
@@ -19,10 +19,11 @@ use shared::body::MAX_BYTES;
 use shared::error::Error;
 use shared::http::{Endpoint, serve};
 use shared::pages::Page;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
 use crate::example;
+use crate::origins::Origins;
 
 /// Longest that a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -74,9 +75,9 @@ const fn refusing(handler: shared::http::Handler) -> Endpoint {
 }
 
 /// The service that answers for all functions.
-pub fn router(app: Arc<App>, allowed_origins: Vec<HeaderValue>) -> Router {
+pub fn router(app: Arc<App>, origins: Origins) -> Router {
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::list(allowed_origins))
+        .allow_origin(origins.into_layer())
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])

@@ -2,20 +2,25 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use axum::http::HeaderValue;
 use shared::config::{ConfigError, Environment};
 use uuid::Uuid;
+
+use crate::env_file;
+use crate::origins::Origins;
 
 /// Where the server listens and whom it lets in.
 #[derive(Debug)]
 pub struct Settings {
-    /// `PORT`; 0 takes a free one.
-    pub port: u16,
+    /// `HOST` and `PORT`; port 0 takes a free one.
+    pub address: SocketAddr,
     /// `CORS_ALLOWED_ORIGINS`.
-    pub allowed_origins: Vec<HeaderValue>,
+    pub origins: Origins,
+    /// `ADOPT`: whether rows of an earlier back end may be taken over.
+    pub adopt: bool,
 }
 
 impl Settings {
@@ -25,35 +30,26 @@ impl Settings {
     /// Names the setting that is unusable.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
-        let allowed_origins = environment
-            .text(ORIGINS)
-            .unwrap_or("http://localhost:5173")
-            .split(',')
-            .map(|origin| parse_origin(origin.trim()))
-            .collect::<Option<_>>()
-            .ok_or_else(|| {
+        const HOST: &str = "HOST";
+        let host = match environment.text(HOST) {
+            None | Some("localhost") => Ipv4Addr::LOCALHOST.into(),
+            Some(host) => host.parse::<IpAddr>().map_err(|_| {
                 ConfigError::new(
-                    ORIGINS,
-                    "must be origins like https://app.example, separated by commas",
+                    HOST,
+                    "must be an address of this machine, like 127.0.0.1, or 0.0.0.0 for all",
                 )
-            })?;
+            })?,
+        };
+        let origins = environment
+            .text(ORIGINS)
+            .map_or(Ok(Origins::Loopback), Origins::parse)
+            .map_err(|problem| ConfigError::new(ORIGINS, problem))?;
         Ok(Self {
-            port: environment.number("PORT", 3000, 0..=u16::MAX)?,
-            allowed_origins,
+            address: SocketAddr::new(host, environment.number("PORT", 3000, 0..=u16::MAX)?),
+            origins,
+            adopt: environment.flag("ADOPT")?,
         })
     }
-}
-
-/// An exact origin (RFC 6454 §7): scheme, host and perhaps port. `*` and `null` would let anybody in.
-fn parse_origin(origin: &str) -> Option<HeaderValue> {
-    let host = origin
-        .strip_prefix("https://")
-        .or_else(|| origin.strip_prefix("http://"))?;
-    let host_only = !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b));
-    if host_only { origin.parse().ok() } else { None }
 }
 
 /// The directory of the checkout: the nearest one at or above the working directory with a `Cargo.lock`, so that it does
@@ -72,27 +68,23 @@ pub fn project_directory() -> io::Result<PathBuf> {
 /// The variables of the process, then those of `.env` in `directory`, if there is one.
 ///
 /// # Errors
-/// When `.env` cannot be read.
+/// When `.env` cannot be read. Says nothing of its text: there may be a secret in it.
 pub fn environment(directory: &Path) -> Result<Environment, ConfigError> {
-    let unreadable = |problem| ConfigError::new(".env", format!("cannot be read: {problem}"));
+    let unreadable = |problem: String| ConfigError::new(".env", format!("cannot be read: {problem}"));
     let mut environment = Environment::of_process();
-    let variables = match dotenvy::from_path_iter(directory.join(".env")) {
-        Err(error) if error.not_found() => return Ok(environment),
-        variables => variables.map_err(|error| unreadable(env_problem(&error, 1)))?,
+    let text = match fs::read_to_string(directory.join(".env")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(environment),
+        text => text.map_err(|error| unreadable(error.to_string()))?,
     };
-    for (variable, entry) in variables.zip(1..) {
-        let (name, value) = variable.map_err(|error| unreadable(env_problem(&error, entry)))?;
-        environment.set_default(&name, value);
+    let variables = env_file::parse(&text).map_err(|line| {
+        unreadable(format!(
+            "line {line} is not NAME=value, or its quotes do not match"
+        ))
+    })?;
+    for (name, value) in variables {
+        environment.set_default(name, value);
     }
     Ok(environment)
-}
-
-/// What is wrong with `.env`, without the text that is wrong: there may be a secret in it.
-fn env_problem(error: &dotenvy::Error, entry: usize) -> String {
-    match error {
-        dotenvy::Error::Io(error) => error.to_string(),
-        _ => format!("entry {entry} is not NAME=value, or its value has to be quoted otherwise"),
-    }
 }
 
 /// The signing key in `directory`, made at the first start and kept, so that tokens survive a restart.
@@ -133,33 +125,26 @@ pub fn kept_secret_key(directory: &Path) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    fn origins(setting: &str) -> Result<Vec<HeaderValue>, String> {
-        let environment = [("CORS_ALLOWED_ORIGINS", setting)].into_iter().collect();
-        Settings::from_environment(&environment)
-            .map(|settings| settings.allowed_origins)
-            .map_err(|error| error.to_string())
-    }
-
     #[test]
-    fn origins_are_exact() {
+    fn the_address_is_loopback_unless_host_says_otherwise() {
+        let address = |settings: &[(&str, &str)]| {
+            Settings::from_environment(&settings.iter().copied().collect())
+                .map(|settings| settings.address.to_string())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(address(&[]), Ok("127.0.0.1:3000".into()));
         assert_eq!(
-            origins("https://a.example, http://localhost:5173").unwrap(),
-            ["https://a.example", "http://localhost:5173"]
+            address(&[("HOST", "localhost"), ("PORT", "0")]),
+            Ok("127.0.0.1:0".into())
         );
-        for refused in [
-            "*",
-            "null",
-            "https://*.example",
-            "https://a.example/",
-            "a.example",
-            "https://",
-            "https://a.example,",
-        ] {
-            assert_eq!(
-                origins(refused).unwrap_err(),
-                "CORS_ALLOWED_ORIGINS must be origins like https://app.example, separated by commas",
-                "{refused}"
-            );
+        assert_eq!(
+            address(&[("HOST", "0.0.0.0"), ("PORT", "80")]),
+            Ok("0.0.0.0:80".into())
+        );
+        assert_eq!(address(&[("HOST", "::1")]), Ok("[::1]:3000".into()));
+        let problem = "HOST must be an address of this machine, like 127.0.0.1, or 0.0.0.0 for all";
+        for refused in ["my-laptop", "127.0.0.1:80", "[::1]"] {
+            assert_eq!(address(&[("HOST", refused)]), Err(problem.into()), "{refused}");
         }
     }
 

@@ -288,9 +288,15 @@ impl DatabaseConfig {
 /// When it is not the URL of a PostgreSQL database; never quotes it.
 pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
     const UNUSABLE: &str = "must be a URL like postgres://user:password@host:5432/database";
-    let (scheme, _) = url.split_once("://").ok_or(UNUSABLE)?;
+    let (scheme, rest) = url.split_once("://").ok_or(UNUSABLE)?;
     if !matches!(scheme, "postgres" | "postgresql") {
         return Err(UNUSABLE);
+    }
+    // The address ends at the first of these. An @ after it is that of a password which has one of them: what a parser takes
+    // for host, port and database would be parts of it, and shown.
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    if rest[end..].contains('@') {
+        return Err("must have @, /, ? and # in user name and password written as %40, %2F, %3F and %23");
     }
     let options = PgConnectOptions::from_str(url).map_err(|_| UNUSABLE)?;
     let query = url.split_once('?').map_or("", |(_, query)| query);

@@ -5,6 +5,9 @@ use std::net::TcpListener;
 
 use crate::project::{Database, Project, exists};
 
+/// What is wrong with a URL that would be read otherwise than it is meant.
+const ENCODE: &str = "must have @, /, ? and # in user name and password written as %40, %2F, %3F and %23";
+
 /// Never to be printed.
 const SECRET: &str = "kanari-Q8vRw2";
 
@@ -53,7 +56,7 @@ fn a_database_that_cannot_be_reached_or_used() {
             format!("postgres://people:{SECRET}@{place}"),
             place.to_owned(),
             "error occurred while attempting to establish a TLS connection: \
-             server does not support TLS",
+             server does not support TLS; add ?sslmode=disable to DATABASE_URL if it is to be without",
         ),
         (
             format!("postgres://people:{SECRET}@{place}?sslmode=verify-full&sslrootcert=/nowhere.pem"),
@@ -130,6 +133,38 @@ fn an_unusable_setting_is_named() {
             "must be a URL like postgres://user:password@host:5432/database",
         ),
         (
+            "HOST",
+            SECRET,
+            "must be an address of this machine, like 127.0.0.1, or 0.0.0.0 for all",
+        ),
+        ("ADOPT", SECRET, "must be true or false"),
+        (
+            "CORS_ALLOWED_ORIGINS",
+            "https://app.example/",
+            "must be origins like https://app.example, without a slash or a path at the end",
+        ),
+        // What is a password to the one who wrote it is a database or a query to a parser.
+        (
+            "DATABASE_URL",
+            "postgres://u:1234/kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://u:1234?kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://u:1234#kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://u:p@1/kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
             "DATABASE_URL",
             "kanari-Q8vRw2",
             "must be a URL like postgres://user:password@host:5432/database",
@@ -159,8 +194,26 @@ fn a_machine_without_postgresql() {
     assert_eq!(
         line,
         "local: PG_BINDIR=/nowhere: there is no `postgres`; \
-         name the directory that holds `postgres`, `initdb` and `pg_ctl`"
+         name the directory that holds `postgres` and `initdb`"
     );
+}
+
+#[test]
+fn an_argument_that_is_not_known() {
+    let project = Project::new();
+    for argument in ["--port=3000", "serve", ""] {
+        let mut command = project.command(&[]);
+        command.arg(argument);
+        let (status, stdout, stderr) = project.begin(command).wait();
+        let expected = format!("local: unknown argument {argument:?}; --help names those there are\n");
+        assert_eq!((status, stdout, stderr), (Some(1), String::new(), expected));
+    }
+    let mut command = project.command(&[]);
+    command.arg("--help");
+    let (status, stdout, stderr) = project.begin(command).wait();
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    assert_eq!(stdout, local::arguments::HELP);
+    assert!(!exists(&project.directory.join(".local")));
 }
 
 #[test]
@@ -169,15 +222,15 @@ fn an_env_file_that_cannot_be_read() {
     for (contents, problem) in [
         (
             format!("SECRET_KEY='{SECRET}\n").into_bytes(),
-            "entry 1 is not NAME=value, or its value has to be quoted otherwise",
+            "line 1 is not NAME=value, or its quotes do not match",
         ),
         (
-            format!("# a comment\nPORT=0\nSECRET_KEY=a {SECRET}=\n").into_bytes(),
-            "entry 2 is not NAME=value, or its value has to be quoted otherwise",
+            format!("# a comment\nPORT=0\nSECRET_KEY=\"a\"{SECRET}\n").into_bytes(),
+            "line 3 is not NAME=value, or its quotes do not match",
         ),
         (
             format!("{SECRET}\n").into_bytes(),
-            "entry 1 is not NAME=value, or its value has to be quoted otherwise",
+            "line 1 is not NAME=value, or its quotes do not match",
         ),
         (
             [b"SECRET_KEY=", SECRET.as_bytes(), b"\xff\n"].concat(),
