@@ -71,8 +71,7 @@ async fn run() -> Result<(), Failure> {
     }
     let embedded = embedded_database(&mut environment, &state, gateway).await?;
     let outcome = async {
-        aws::resolve_secret_keys(&mut environment).await?;
-        let config = Config::from_environment(&environment)?;
+        let config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
         let place = place(&config.database);
         let sam = embedded
             .as_ref()

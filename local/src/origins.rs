@@ -38,7 +38,8 @@ impl Origins {
         }
     }
 
-    /// As the CORS layer wants it. The first request of each refused origin is logged with what to do.
+    /// As the CORS layer wants it. The first request of each refused origin is logged with what to do, if it
+    /// is well-formed: nothing else that a client sends gets into the log.
     pub fn into_layer(self) -> AllowOrigin {
         let told = Mutex::new(HashSet::new());
         AllowOrigin::predicate(move |origin: &HeaderValue, request: &Parts| {
@@ -46,6 +47,7 @@ impl Origins {
             if !allowed
                 && !is_own(origin, request)
                 && let Ok(origin) = origin.to_str()
+                && parse_origin(origin).is_ok()
                 && let Ok(mut told) = told.lock()
                 && told.len() < MAX_TOLD
                 && told.insert(origin.to_owned())

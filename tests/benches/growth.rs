@@ -24,12 +24,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use lambda_http::Body;
-use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
 use lambda_http::http::Request;
-use lambda_http::request::RequestContext;
 use local::postgres::Server;
-use local::server::ENDPOINTS;
 use serde_json::{Value, json};
+use shared::http::event::Gateway;
 use shared::password::Parameters;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -177,12 +175,11 @@ impl Subject {
             .header("content-type", "application/json")
             .body(body)
             .expect("a request");
-        let mut context = ApiGatewayV2httpRequestContext::default();
         let address = Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(number).unwrap_or(0));
-        context.http.source_ip = Some(address.to_string());
-        request
-            .extensions_mut()
-            .insert(RequestContext::ApiGatewayV2(context));
+        request.extensions_mut().insert(Gateway {
+            source_address: Some(address.into()),
+            ..Gateway::default()
+        });
         request
     }
 
@@ -233,8 +230,7 @@ impl Subject {
             }
             // By the time this is answered, the server has written down what came before it.
             let health = Request::builder().uri("/health").body(Body::Empty)?;
-            let endpoint = ENDPOINTS.into_iter().find(|endpoint| endpoint.path == "/health");
-            service.invoke(endpoint.expect("health"), health).await;
+            service.invoke(harness::route("/health"), health).await;
             let text = String::from_utf8_lossy(&std::fs::read(&log)?[before..]).into_owned();
             let mut found = plans::in_log(&text);
             found.retain(|plan| !plan.statement.contains("_sqlx_migrations"));
@@ -250,11 +246,7 @@ fn service(database: Database) -> Service {
 }
 
 async fn invoke(service: &Service, kind: Kind, request: lambda_http::Request) -> Reply {
-    let endpoint = ENDPOINTS
-        .into_iter()
-        .find(|endpoint| endpoint.path == kind.path())
-        .expect("a function for the path");
-    service.invoke(endpoint, request).await
+    service.invoke(harness::route(kind.path()), request).await
 }
 
 #[tokio::main(flavor = "current_thread")]

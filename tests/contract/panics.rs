@@ -7,14 +7,14 @@ use lambda_http::{Body, Request};
 use serde_json::{Value, json};
 use shared::app::App;
 use shared::config::{Config, Environment};
-use shared::http::{Endpoint, serve};
+use shared::http::{Route, serve};
 use shared::telemetry;
 
 use crate::harness::SECRET_KEY;
 
 /// Collects what is logged on this test's thread.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -27,7 +27,7 @@ impl io::Write for Lines {
 }
 
 impl Lines {
-    fn take(&self) -> Vec<Value> {
+    pub fn take(&self) -> Vec<Value> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap());
         String::from_utf8(bytes)
             .unwrap()
@@ -46,17 +46,16 @@ fn app() -> App {
     App::new(Config::from_environment(&settings.into_iter().collect::<Environment>()).unwrap())
 }
 
-static PANICS: Endpoint = Endpoint {
-    method: "GET",
-    path: "/panics",
-    headers: &[],
-    handler: |_, request, _| {
-        // Also where the handler is called, not only where its future is polled.
-        let at_once = request.uri().path() == "/at-once";
-        assert!(!at_once, "canary-in-a-panic");
-        Box::pin(async { panic!("canary-in-a-panic") })
-    },
-};
+#[utoipa::path(get, path = "/panics")]
+#[expect(dead_code, reason = "only its description is used")]
+fn panics() {}
+
+static PANICS: Route<App> = Route::of::<__path_panics>(|_, request, _| {
+    // Also where the handler is called, not only where its future is polled.
+    let at_once = request.uri().path() == "/at-once";
+    assert!(!at_once, "canary-in-a-panic");
+    Box::pin(async { panic!("canary-in-a-panic") })
+});
 
 #[tokio::test]
 async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_goes_on() {

@@ -1,0 +1,245 @@
+//! `POST /auth/login`: exchanges userid and password for an access token.
+
+mod oauth2;
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use lambda_http::Request;
+use serde::Serialize;
+use shared::app::App;
+use shared::attempts::{self, Attempt, LoginKeys, Reservation};
+use shared::error::Error;
+use shared::http::body::{MediaType, Members};
+use shared::http::{self, Reply, Route};
+use shared::password::{Password, Verdict};
+use shared::refusal::Refusal;
+use shared::sessions::{self, NewSession, Rehash};
+use shared::telemetry::SecurityEvent;
+use shared::token::AccessToken;
+use shared::users::{User, UserId};
+use utoipa::{OpenApi, ToSchema};
+use uuid::Uuid;
+
+/// The routes.
+pub static ROUTES: [Route<App>; 1] = [
+    // RFC 6749 §5.1 wants it beside `cache-control`.
+    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now)))
+        .with_headers(&[("pragma", "no-cache")]),
+];
+
+/// What the routes say of themselves.
+#[derive(OpenApi)]
+#[openapi(paths(handle))]
+pub(crate) struct Description;
+
+/// The members of a successful response of an OAuth2 token endpoint (RFC 6749 §5.1).
+#[derive(Serialize, ToSchema)]
+struct Grant<'a> {
+    /// For the header `Authorization`, after `Bearer `.
+    #[schema(example = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")]
+    access_token: &'a str,
+    #[schema(pattern = "^bearer$", example = "bearer")]
+    token_type: &'static str,
+    /// Seconds.
+    #[schema(minimum = 60, example = 3600)]
+    expires_in: i64,
+}
+
+impl<'a> Grant<'a> {
+    fn of(app: &App, token: &'a AccessToken) -> Self {
+        Self {
+            access_token: token.expose(),
+            token_type: "bearer",
+            expires_in: app.keys.lifetime().num_seconds(),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct LoggedIn<'a> {
+    #[serde(flatten)]
+    grant: Grant<'a>,
+    user_info: &'a User,
+}
+
+/// The members of the body, for the interface's description.
+#[derive(ToSchema)]
+#[schema(description = "Other members are ignored.")]
+#[expect(dead_code, reason = "describes")]
+struct LoginBody {
+    /// As at the registration; case and width do not matter.
+    #[schema(min_length = 1, example = "alice")]
+    userid: String,
+    /// As at the registration.
+    #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
+    password: String,
+}
+
+/// Answers 200 with an access token and `user_info`; to a form as an OAuth2 token endpoint does.
+///
+/// # Errors
+/// 40001, 40101, 41501, 42201, 42901, 50001, 50301.
+#[utoipa::path(
+    post,
+    path = "/auth/login",
+    operation_id = "login",
+    tag = "session",
+    extensions(("x-codes" = json!([40101, 42901]))),
+    summary = "Log in",
+    description = "Opens a session; earlier ones stay. As JSON it answers in the envelope. As a form it is an OAuth2 token \
+        endpoint for the resource owner password grant (RFC 6749 §4.3), with that standard's answers.",
+    request_body(content(
+        (LoginBody = "application/json"),
+        (oauth2::LoginForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "The session is open.", content(
+            (LoggedIn = "application/json"),
+            (Grant = "application/x-www-form-urlencoded"),
+        )),
+        (status = 400, description = "The request of an OAuth2 client is wrong, or its userid or password.", content(
+            (oauth2::Refusal = "application/x-www-form-urlencoded"),
+        )),
+    ),
+)]
+pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    match MediaType::of(request)? {
+        MediaType::Json => {
+            let (userid, password) = parse(request)?;
+            let (user, token) = log_in(app, userid, password, http::source_address(request), now).await?;
+            Reply::success(LoggedIn {
+                grant: Grant::of(app, &token),
+                user_info: &user,
+            })
+        }
+        MediaType::Form => oauth2::answer(app, request, now).await,
+    }
+}
+
+fn parse(request: &Request) -> Result<(UserId, Password), Error> {
+    let mut members = Members::of_json(request)?;
+    let userid = members.required("userid", parse_userid);
+    let password = members.required("password", parse_password);
+    members.finish()?;
+    // `finish` has answered where one of the two was refused.
+    userid
+        .zip(password)
+        .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+}
+
+/// No policy here, only what cannot be looked up: an old userid may be one that registration would refuse.
+fn parse_userid(typed: &str) -> Result<UserId, Refusal> {
+    match typed {
+        "" => Err("must not be empty"),
+        typed if typed.contains('\0') => Err("must not have a NUL character"),
+        typed => Ok(UserId::canonical(typed)),
+    }
+}
+
+fn parse_password(typed: &str) -> Result<Password, Refusal> {
+    if typed.is_empty() {
+        Err("must not be empty")
+    } else {
+        Password::new(typed)
+    }
+}
+
+/// Verifies the password and opens a session. Unknown userid, wrong password and an account without a password take
+/// the same work and the same round trips, and answer alike.
+async fn log_in(
+    app: &App,
+    userid: UserId,
+    password: Password,
+    source: Option<IpAddr>,
+    now: DateTime<Utc>,
+) -> Result<(User, AccessToken), Error> {
+    let keys = LoginKeys::new(&userid, source, app.limits.failures_per_address);
+    let attempt = app
+        .database
+        .write(&(keys, userid), |connection, (keys, userid)| {
+            Box::pin(attempts::reserve_login(connection, keys, userid))
+        })
+        .await?;
+    let (reservation, found) = match attempt {
+        Attempt::Reserved(reservation, found) => (reservation, found),
+        Attempt::TooMany { retry_after } => {
+            return Err(Error::TooManyAttempts {
+                retry_after,
+                event: SecurityEvent::LoginFailMax,
+            });
+        }
+    };
+    let (user, stored) = match found {
+        Some(found) => (Some(found.user), found.password_hash),
+        None => (None, None),
+    };
+    let verdict = app
+        .passwords
+        .verify(password, stored.clone(), reservation.hash_kinds.clone())
+        .await?;
+    let user_id = user.as_ref().map(|user| user.user_id);
+    let (Some(user), Some(old), Verdict::Right { replacement }) = (user, stored, verdict) else {
+        return Err(Error::WrongCredentials { user_id });
+    };
+    let failures = reservation.failures;
+    let rehash = replacement.map(|new| Rehash { old, new });
+    let token = open_session(app, &user, reservation, rehash, now).await?;
+    SecurityEvent::LoginSuccess {
+        user_id: user.user_id,
+    }
+    .log();
+    if failures > 0 {
+        SecurityEvent::LoginSuccessAfterFail {
+            user_id: user.user_id,
+            failures,
+        }
+        .log();
+    }
+    Ok((user, token))
+}
+
+/// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash.
+async fn open_session(
+    app: &App,
+    user: &User,
+    reservation: Reservation,
+    rehash: Option<Rehash>,
+    now: DateTime<Utc>,
+) -> Result<AccessToken, Error> {
+    let session_id = Uuid::new_v4();
+    let token = app
+        .keys
+        .sign(session_id, user.user_id, &user.userid, now)
+        .map_err(|error| Error::Defect(format!("signing: {error}")))?;
+    let lifetime = app.keys.lifetime();
+    let session = NewSession {
+        session_id,
+        user_id: user.user_id,
+        token: token.digest(),
+        lifetime,
+    };
+    let write = async |rehash: Option<Rehash>| {
+        app.database
+            .write(
+                &(&session, &reservation, rehash),
+                |connection, (session, reservation, rehash)| {
+                    Box::pin(sessions::open(connection, session, reservation, rehash.as_ref()))
+                },
+            )
+            .await
+    };
+    let replaces = rehash.is_some();
+    let mut opened = write(rehash).await;
+    if opened.is_err() && replaces {
+        // A hash that cannot be replaced must not fail the login: then the session alone. Its id makes that harmless
+        // where the first statement did succeed.
+        opened = write(None).await;
+    }
+    // A user who was deleted in the meantime is an unknown one.
+    if opened? {
+        Ok(token)
+    } else {
+        Err(Error::WrongCredentials { user_id: None })
+    }
+}

@@ -1,6 +1,0 @@
-//! The Lambda function `logout`.
-
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&logout::ENDPOINT).await
-}

@@ -1,6 +1,0 @@
-//! The Lambda function `me`.
-
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&me::ENDPOINT).await
-}
