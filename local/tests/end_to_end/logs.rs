@@ -152,7 +152,7 @@ fn log_in(local: &Local, expected: &mut Expected, alice: &Value) -> String {
     let logged_in = local.log_in("alice");
     expected.add(&logged_in, route, (200, 1), &[success.clone(), after_fail]);
     expected.add(&local.log_in("alice"), route, (200, 1), &[success]);
-    for _ in 0..5 {
+    for _ in 0..10 {
         let fail = warn("authn_login_fail");
         expected.add(&local.log_in("nobody"), route, (401, 40101), &[fail]);
     }
@@ -346,7 +346,7 @@ fn send_failed_attempts(local: &Local) {
         format!("{CANARY}-nobody\",\n\u{1b}[31m\r\n{{}}"),
     ] {
         let wrong = json!({ "userid": userid, "password": format!("wrong {CANARY}") });
-        for _ in 0..6 {
+        for _ in 0..11 {
             let status = local.post("/auth/login", &wrong).status();
             assert!(matches!(status, 401 | 429), "{status}");
         }
