@@ -16,6 +16,7 @@ use local::{request_log, server};
 use shared::app::App;
 use shared::aws;
 use shared::config::{Config, Credentials, DatabaseConfig, Environment};
+use shared::database::Migration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -71,7 +72,9 @@ async fn run() -> Result<(), Failure> {
     }
     let embedded = embedded_database(&mut environment, &state, gateway).await?;
     let outcome = async {
-        let config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
+        let environment = aws::with_secret_keys(&environment).await?;
+        let mut config = Config::from_environment(&environment)?;
+        config.origins = settings.origins;
         let place = place(&config.database);
         let sam = embedded
             .as_ref()
@@ -79,16 +82,20 @@ async fn run() -> Result<(), Failure> {
         let sam = sam
             .map(|url| write_sam_settings(&state, url, &environment))
             .transpose()?;
-        let app = app(config, &place).await?;
-        let data = embedded.as_ref().map(|embedded| embedded.data.as_path());
-        announce(listener.local_addr()?, &place, data, sam.as_deref());
-        let stop = async move {
+        let mut stop = Box::pin(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
+        });
+        // To migrate may mean to wait for a lock.
+        let app = tokio::select! {
+            app = app(config, &place, arguments.adopt || settings.adopt) => app?,
+            () = &mut stop => return Ok(()),
         };
-        serve(listener, server::router(Arc::new(app), settings.origins), stop).await?;
+        let data = embedded.as_ref().map(|embedded| embedded.data.as_path());
+        announce(listener.local_addr()?, &place, data, sam.as_deref());
+        serve(listener, server::router(Arc::new(app)), stop).await?;
         Ok(())
     }
     .await;
@@ -189,29 +196,25 @@ fn write_sam_settings(state: &Path, url: &str, environment: &Environment) -> Res
     Ok(file)
 }
 
-async fn app(mut config: Config, place: &str) -> Result<App, Failure> {
+async fn app(mut config: Config, place: &str, adopt: bool) -> Result<App, Failure> {
     config.database.connections = CONNECTIONS;
     let app = App::new(config);
-    let migrated = Box::pin(app.database.migrate()).await;
-    migrated.map_err(|error| {
-        let error = one_line(&error);
-        let remedy = remedy(&error);
-        format!("the database at {place} cannot be migrated: {error}{remedy}")
+    let migration = Migration {
+        adopt,
+        ..Migration::default()
+    };
+    let migrated = Box::pin(app.database.migrate(&migration)).await;
+    let migrated = migrated.map_err(|error| {
+        let error = error.to_string();
+        format!(
+            "the database at {place} cannot be migrated: {error}{}",
+            remedy(&error)
+        )
     })?;
-    Ok(app)
-}
-
-/// An error with its causes on one line.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let mut line = error.to_string();
-    for cause in causes.map(ToString::to_string) {
-        // Most errors of the driver quote their cause already.
-        if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
+    for line in migrated.adopted {
+        eprintln!("local: {line}");
     }
-    line.replace('\n', " ")
+    Ok(app)
 }
 
 /// What to do about an error of the driver that many meet.

@@ -22,8 +22,7 @@ use shared::http::pages::Page;
 use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
-use crate::example;
-use crate::origins::Origins;
+use crate::{example, origins};
 
 /// Longest that a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,13 +37,19 @@ pub fn pages() -> impl Iterator<Item = &'static Page> {
 }
 
 /// The service that answers for all functions.
-pub fn router(app: Arc<App>, origins: Origins) -> Router {
+pub fn router(app: Arc<App>) -> Router {
+    let origins = origins::allow(app.origins.clone());
+    // As in template.yaml.
     let cors = CorsLayer::new()
-        .allow_origin(origins.into_layer())
-        .allow_methods([Method::GET, Method::POST])
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
-        .max_age(Duration::from_mins(10));
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            HeaderName::from_static("x-request-id"),
+        ])
+        .max_age(Duration::from_hours(2));
     let plain = routes(app);
     let shared = plain.clone().layer(cors);
     // An OPTIONS request that is no CORS preflight is a method like any other. The CORS layer would answer it with 200.

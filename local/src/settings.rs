@@ -7,10 +7,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use shared::config::{ConfigError, Environment};
+use shared::origins::Origins;
 use uuid::Uuid;
 
 use crate::env_file;
-use crate::origins::Origins;
 
 /// Where the server listens and whom it lets in.
 #[derive(Debug)]
