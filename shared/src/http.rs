@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::app::{App, StartError};
 use crate::body;
 use crate::config::Environment;
+use crate::database;
 use crate::error::{Error, FieldError};
 use crate::telemetry;
 
@@ -237,7 +238,12 @@ fn request_id(request: &Request) -> String {
 
 /// Answers a request: every outcome, a panic included, becomes one of the contract's responses and one line of the log.
 pub async fn serve<S>(state: &S, endpoint: &Endpoint<S>, request: Request) -> Response<Body> {
-    boundary(endpoint, &request, handle(state, endpoint, &request)).await
+    boundary(
+        endpoint,
+        &request,
+        handle(state, endpoint, &request, Instant::now()),
+    )
+    .await
 }
 
 /// Makes a response and a line of the log of whatever becomes of a request.
@@ -265,11 +271,21 @@ async fn boundary<S>(
     .await
 }
 
-async fn handle<S>(state: &S, endpoint: &Endpoint<S>, request: &Request) -> Result<Reply, Error> {
+async fn handle<S>(
+    state: &S,
+    endpoint: &Endpoint<S>,
+    request: &Request,
+    received: Instant,
+) -> Result<Reply, Error> {
     if body::bytes(request).len() > body::MAX_BYTES {
         return Err(Error::BodyTooLarge);
     }
     let answer = AssertUnwindSafe(async { (endpoint.handler)(state, request, now()).await }).catch_unwind();
+    // What the request has waited for its secrets comes off the time that it may wait for the database.
+    let answer = database::within(
+        database::REQUEST_BUDGET.saturating_sub(received.elapsed()),
+        answer,
+    );
     match tokio::time::timeout(DEADLINE, answer).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
@@ -346,7 +362,8 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
         Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
     }
     let mut adapter = Adapter::from(service_fn(move |request| async move {
-        let outcome = async { handle(app().await?, endpoint, &request).await };
+        let received = Instant::now();
+        let outcome = async { handle(app().await?, endpoint, &request, received).await };
         Ok::<_, std::convert::Infallible>(boundary(endpoint, &request, outcome).await)
     }));
     // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and

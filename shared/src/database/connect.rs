@@ -1,16 +1,16 @@
 //! Connecting: address and credentials as they are now, and the settings of a connection.
 
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::error::Failure;
 use super::retry::ANSWER_TIMEOUT;
-use super::{Connection, Database};
+use super::{Connection, Database, DatabaseError};
 use crate::aws::{AwsError, DatabaseSecret};
 use crate::config::{Credentials, Pooler, connect_options, trust_rds};
 
@@ -20,7 +20,46 @@ pub(super) const STATEMENT_TIMEOUT: &str = "1500ms";
 /// Longest that a migration waits for a connection. Nobody waits for its answer as for a request's.
 const OWNER_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest that a start waits for its connection. A connection takes tens of milliseconds; a start has 10 s.
+const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest that a job waits for the database: Aurora Serverless takes some 15 s to resume.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two attempts of a job to connect.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
 impl Database {
+    /// Connects before there is a request, in at most 500 ms, so that the first one need not. A database that cannot be
+    /// reached is none of the start's business: the request will find out.
+    pub async fn connect_ahead(&self) {
+        let connecting = async {
+            let _permit = self.permits.acquire().await.ok()?;
+            self.connect().await.ok()
+        };
+        if let Ok(Some(connection)) = timeout(CONNECT_AHEAD_TIMEOUT, connecting).await {
+            self.keep(connection);
+        }
+    }
+
+    /// Connects, for a job that nobody waits for: for up to 30 s while the database resumes, restarts or is full.
+    ///
+    /// # Errors
+    /// When it cannot be reached until then, or refuses us.
+    pub async fn wait_until_reachable(&self) -> Result<(), DatabaseError> {
+        let deadline = Instant::now() + RESUME_TIMEOUT;
+        loop {
+            match self.connect().await {
+                Ok(connection) => {
+                    self.keep(connection);
+                    return Ok(());
+                }
+                Err(failure) if failure.may_pass() && Instant::now() < deadline => {
+                    sleep(RETRY_INTERVAL).await
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
         let inner = match self.connect_with(self.connect_options().await?).await {
             // A password that was rotated: the secret is read again, once.
@@ -46,7 +85,7 @@ impl Database {
             Pooler::Transaction => options,
         };
         let connecting = timeout(ANSWER_TIMEOUT, options.connect()).await;
-        Ok(connecting.map_err(|_| Failure::Silence("no answer to a connection attempt"))??)
+        Ok(connecting.map_err(|_| Failure::Timeout("a connection"))??)
     }
 
     /// Address and credentials, as they are now.
@@ -90,6 +129,8 @@ pub(super) async fn connect_as_owner(options: &PgConnectOptions) -> Result<PgCon
         .options([("search_path", "public")])
         // Without its notices ("already exists, skipping"), which would go to the log.
         .options([("client_min_messages", "warning")])
+        // Unknown to poolers.
+        .extra_float_digits(None)
         .disable_statement_logging();
     let connecting = timeout(OWNER_CONNECT_TIMEOUT, options.connect());
     connecting
