@@ -11,13 +11,12 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response as AxumResponse;
 use futures_util::StreamExt as _;
-use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
-use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request};
 use shared::app::App;
 use shared::body::MAX_BYTES;
 use shared::error::Error;
 use shared::http::{Endpoint, serve};
+use shared::http_event::Gateway;
 use shared::pages::Page;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
@@ -114,7 +113,7 @@ async fn dispatch(State(app): State<Arc<App>>, request: AxumRequest) -> AxumResp
         },
     };
     let mut request = Request::from_parts(parts, Body::Binary(body));
-    request.extensions_mut().insert(request_context(source));
+    request.extensions_mut().insert(gateway(source));
     let response = match target {
         Target::Function(endpoint) => serve(&*app, endpoint, request).await,
         Target::Page(page) => page.serve(request).await,
@@ -165,9 +164,10 @@ async fn read_body(mut stream: BodyDataStream) -> Result<Vec<u8>, axum::Error> {
 }
 
 /// What API Gateway would say of this request.
-fn request_context(source: Option<SocketAddr>) -> RequestContext {
-    let mut context = ApiGatewayV2httpRequestContext::default();
-    context.request_id = Some(Uuid::new_v4().to_string());
-    context.http.source_ip = source.map(|address| address.ip().to_string());
-    RequestContext::ApiGatewayV2(context)
+fn gateway(source: Option<SocketAddr>) -> Gateway {
+    Gateway {
+        request_id: Some(Uuid::new_v4().to_string()),
+        source_address: source.map(|address| address.ip()),
+        ..Gateway::default()
+    }
 }

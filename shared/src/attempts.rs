@@ -15,6 +15,9 @@ const FREE_FOR_USERID_AND_ADDRESS: i32 = 5;
 /// Failures without a consequence, for a userid from wherever.
 const FREE_FOR_USERID: i32 = 100;
 
+/// Most kinds of stored hashes that are looked for. A service has one, and another after each change of its parameters.
+const MAX_HASH_KINDS: i32 = 16;
+
 /// What is counted, as digests: whoever reads the table learns no userid and no address.
 type Key = Vec<u8>;
 
@@ -85,8 +88,8 @@ pub struct Reservation {
     last_since: DateTime<Utc>,
     /// Failures before this attempt, of this userid.
     pub failures: u32,
-    /// Some users still have a hash of the Python back end, which is more work to verify.
-    pub bcrypt_in_use: bool,
+    /// What the stored hashes of all users are made with, for [`crate::password::Passwords::verify`].
+    pub hash_kinds: Vec<String>,
 }
 
 /// Counts an attempt to log in and reads the user who is tried, in one round trip.
@@ -110,13 +113,14 @@ pub async fn reserve_login(
                r.last_since AS "last_since!",
                u.user_id AS "user_id?", u.userid AS "userid?", coalesce(u.user_name, u.userid) AS user_name,
                u.country, u.job, u.phone, u.email, u.init_cn_level, u.reg_time AS "reg_time?", u.password_hash,
-               EXISTS (SELECT FROM people."user" WHERE password_hash LIKE '$2%') AS "bcrypt_in_use!"
+               people.hash_kinds($4) AS "hash_kinds!"
         FROM people.reserve_attempt($1, $2) r
         LEFT JOIN people."user" u ON u.userid = $3 AND r.retry_after IS NULL
         "#,
         &all,
         &free,
-        userid.as_str()
+        userid.as_str(),
+        MAX_HASH_KINDS
     )
     .fetch_one(executor)
     .await?;
@@ -147,7 +151,7 @@ pub async fn reserve_login(
         reserved_at: row.reserved_at,
         last_since: row.last_since,
         failures: u32::try_from(row.failures).unwrap_or(0),
-        bcrypt_in_use: row.bcrypt_in_use,
+        hash_kinds: row.hash_kinds,
     };
     Ok(Attempt::Reserved(reservation, credentials))
 }

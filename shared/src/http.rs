@@ -1,5 +1,6 @@
 //! The boundary: from a gateway's request to a response, whatever happens in between.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +10,8 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
-use lambda_http::request::{LambdaRequest, RequestContext};
-use lambda_http::{
-    Adapter, Body, LambdaEvent, Request, RequestExt as _, Response, Service as _, lambda_runtime, service_fn,
-};
+use lambda_http::lambda_runtime::Runtime;
+use lambda_http::{Body, LambdaEvent, Request, Response, service_fn};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 use tracing::Instrument as _;
@@ -24,13 +23,14 @@ use crate::body;
 use crate::config::Environment;
 use crate::database;
 use crate::error::{Error, FieldError};
+use crate::http_event::{Answer, Event, Gateway};
 use crate::telemetry;
 
 /// A request that takes longer than this is answered with 503 while the gateway still waits (it gives up after 30 s).
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Headers of every response. A reply may have others of the same name instead.
-pub static HEADERS: [(HeaderName, &str); 5] = [
+pub static HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_TYPE, "application/json"),
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -42,6 +42,7 @@ pub static HEADERS: [(HeaderName, &str); 5] = [
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; frame-ancestors 'none'",
     ),
+    (header::REFERRER_POLICY, "no-referrer"),
 ];
 
 /// What a function serves: its route and its handler. `S` is what the handler needs: most need an [`App`].
@@ -218,32 +219,18 @@ impl From<Error> for Reply {
 /// The source address of a request, as the gateway says; never a header, which anyone can write.
 #[must_use]
 pub fn source_address(request: &Request) -> Option<IpAddr> {
-    let address = match request.request_context_ref()? {
-        RequestContext::ApiGatewayV2(context) => context.http.source_ip.as_deref(),
-        RequestContext::ApiGatewayV1(context) => context.identity.source_ip.as_deref(),
-        _ => None,
-    };
-    address?.parse().ok()
+    Gateway::of(request).source_address
 }
 
 /// The gateway's id of a request, or one of our own.
 fn request_id(request: &Request) -> String {
-    let id = match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
-        Some(RequestContext::ApiGatewayV1(context)) => context.request_id.clone(),
-        _ => None,
-    };
-    id.unwrap_or_else(|| Uuid::new_v4().to_string())
+    let id = &Gateway::of(request).request_id;
+    id.clone().unwrap_or_else(|| Uuid::new_v4().to_string())
 }
 
 /// Answers a request: every outcome, a panic included, becomes one of the contract's responses and one line of the log.
 pub async fn serve<S>(state: &S, endpoint: &Endpoint<S>, request: Request) -> Response<Body> {
-    boundary(
-        endpoint,
-        &request,
-        handle(state, endpoint, &request, Instant::now()),
-    )
-    .await
+    boundary(endpoint, &request, handle(state, endpoint, &request)).await
 }
 
 /// Makes a response and a line of the log of whatever becomes of a request.
@@ -263,7 +250,8 @@ async fn boundary<S>(
         panic = tracing::field::Empty,
     );
     async {
-        let reply = outcome.await.unwrap_or_else(Reply::from);
+        let reply = database::within(database::REQUEST_BUDGET, outcome).await;
+        let reply = reply.unwrap_or_else(Reply::from);
         log(&reply, started.elapsed(), !WARM.swap(true, Ordering::Relaxed));
         respond(endpoint, &request_id, reply)
     }
@@ -271,21 +259,14 @@ async fn boundary<S>(
     .await
 }
 
-async fn handle<S>(
-    state: &S,
-    endpoint: &Endpoint<S>,
-    request: &Request,
-    received: Instant,
-) -> Result<Reply, Error> {
+async fn handle<S>(state: &S, endpoint: &Endpoint<S>, request: &Request) -> Result<Reply, Error> {
+    if Gateway::of(request).unreadable {
+        return Err(Error::Defect("the event is no JSON object".to_owned()));
+    }
     if body::bytes(request).len() > body::MAX_BYTES {
         return Err(Error::BodyTooLarge);
     }
     let answer = AssertUnwindSafe(async { (endpoint.handler)(state, request, now()).await }).catch_unwind();
-    // What the request has waited for its secrets comes off the time that it may wait for the database.
-    let answer = database::within(
-        database::REQUEST_BUDGET.saturating_sub(received.elapsed()),
-        answer,
-    );
     match tokio::time::timeout(DEADLINE, answer).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
@@ -361,30 +342,36 @@ pub async fn run(endpoint: &'static Endpoint) -> Result<(), lambda_http::Error> 
         // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
         Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
     }
-    let mut adapter = Adapter::from(service_fn(move |request| async move {
-        let received = Instant::now();
-        let outcome = async { handle(app().await?, endpoint, &request, received).await };
-        Ok::<_, std::convert::Infallible>(boundary(endpoint, &request, outcome).await)
-    }));
     // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
     // what was begun beside the poll with it.
     if let Some(app) = instance.get() {
         app.database.connect_ahead().await;
     }
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<LambdaRequest>| {
-        adapter.call(LambdaEvent::new(with_every_header(event.payload), event.context))
-    }))
+    answer_events(async |request| {
+        let outcome = async { handle(app().await?, endpoint, &request).await };
+        boundary(endpoint, &request, outcome).await
+    })
     .await
 }
 
-/// An event of a REST API lists every header, and the last one of each name a second time. `lambda_http` would let that
-/// one replace the others, so that a second `Authorization` went unnoticed.
-#[must_use]
-pub fn with_every_header(mut event: LambdaRequest) -> LambdaRequest {
-    if let LambdaRequest::ApiGatewayV1(event) = &mut event
-        && !event.multi_value_headers.is_empty()
-    {
-        event.headers.clear();
-    }
-    event
+/// Has `answer` answer the gateway's events, one at a time, until the service ends the instance.
+///
+/// # Errors
+/// When the Lambda runtime API cannot be reached.
+pub(crate) async fn answer_events(
+    answer: impl AsyncFn(Request) -> Response<Body>,
+) -> Result<(), lambda_http::Error> {
+    let answer = &answer;
+    // Not `lambda_http::run`, whose conversion of an event panics before there is a request to answer.
+    let runtime = Runtime::new(service_fn(move |event: LambdaEvent<Event>| async move {
+        let answer = async { answer(event.payload.into()).await };
+        let response = AssertUnwindSafe(answer).catch_unwind().await;
+        Ok::<_, Infallible>(Answer(response.unwrap_or_else(|_panic| {
+            // Not a handler's, which is caught with its request at hand.
+            let reply = Reply::from(Error::Defect("panic".to_owned()));
+            tracing::error!(status = 500, code = reply.code, error = "panic", "request");
+            plain_response(reply, &Uuid::new_v4().to_string())
+        })))
+    }));
+    runtime.run().await
 }

@@ -1,12 +1,10 @@
 //! Static files: part of the program, served like any other answer, and without an [`App`](crate::app::App).
 
-use std::convert::Infallible;
-
 use lambda_http::http::{HeaderName, HeaderValue, header};
-use lambda_http::{Body, Request, RequestExt as _, Response, service_fn};
+use lambda_http::{Body, Request, Response};
 
 use crate::error::Error;
-use crate::http::{Endpoint, Reply, serve};
+use crate::http::{Endpoint, Reply, answer_events, serve};
 use crate::telemetry;
 
 /// A file and what a browser has to know of it.
@@ -65,17 +63,12 @@ impl Page {
 /// When the Lambda runtime API cannot be reached.
 pub async fn run(pages: &'static [Page]) -> Result<(), lambda_http::Error> {
     telemetry::init(telemetry::standard_output);
-    lambda_http::run(service_fn(|request| async {
-        Ok::<_, Infallible>(answer(pages, request).await)
-    }))
-    .await
+    answer_events(async |request| answer(pages, request).await).await
 }
 
 /// Answers a gateway's request with the page of its path.
 pub async fn answer(pages: &[Page], request: Request) -> Response<Body> {
-    // Without the stage of a REST API.
-    let path = request.raw_http_path();
-    match pages.iter().find(|page| page.path == path) {
+    match pages.iter().find(|page| page.path == request.uri().path()) {
         Some(page) => page.serve(request).await,
         None => serve(&(), &NOT_FOUND, request).await,
     }

@@ -1,6 +1,5 @@
-//! Passwords: which are accepted, how they are hashed and verified.
+//! Passwords: how they are hashed and verified. Which are accepted says [`crate::password_policy`].
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::phc::{Ident, Output, PasswordHash, Salt};
@@ -34,18 +33,13 @@ pub const MAX_PARAMETERS: Parameters = Parameters {
 /// The most that a stored bcrypt hash may ask for, likewise. 14 takes about a second.
 const MAX_BCRYPT_COST: u32 = 14;
 
-/// A hash of cost 12, the Python back end's, that no password is known for: its digest is all zero bits.
-const BCRYPT_OF_NOBODY: &str = "$2b$12$.....................................................";
+/// The most work, as [`Kind::work`] counts it, that a failed attempt does besides the kind of new hashes and its own: that
+/// of one hash at the bounds, about a second.
+const MAX_DUMMY_WORK: u64 = MAX_PARAMETERS.memory_kib as u64 * MAX_PARAMETERS.iterations as u64;
 
 /// Bytes of a salt and of a hash (RFC 9106 §3.1, §4).
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
-
-/// Most code points of a new password.
-const MAX_LENGTH: usize = 128;
-
-/// The most common passwords of 8 and more code points, lower case, sorted bytewise.
-static COMMON: &str = include_str!("common_passwords.txt");
 
 /// A password as somebody typed it. Cannot be printed.
 pub struct Password(SecretString);
@@ -62,94 +56,10 @@ impl Password {
         Ok(Self(typed.into()))
     }
 
-    /// A password to set. `context` are the values that a guesser would try first: userid, user name, e-mail.
-    ///
-    /// # Errors
-    /// When it is too short or too long, common, or little more than a part of its context.
-    pub fn new_for(typed: &str, min_length: usize, context: &[&str]) -> Result<Self, Refusal> {
-        let password = Self::new(typed)?;
-        let length = typed.nfc().count();
-        if length < min_length {
-            return Err("is too short");
-        }
-        if length > MAX_LENGTH {
-            return Err("must have at most 128 characters");
-        }
-        if is_common(typed) {
-            return Err("is one of the most common passwords");
-        }
-        if is_guessed_from(typed, context) {
-            return Err("is easily guessed from the userid, user name or e-mail");
-        }
-        Ok(password)
-    }
-
     /// What is hashed: NFC, so that a password typed on another system is the same (NIST SP 800-63B-4 §3.1.1.2).
     fn normalized(&self) -> SecretString {
         self.0.expose_secret().nfc().collect::<String>().into()
     }
-}
-
-fn folded(text: &str) -> String {
-    text.nfkc().collect::<String>().to_lowercase()
-}
-
-fn is_common(typed: &str) -> bool {
-    static SET: std::sync::LazyLock<HashSet<&'static str>> =
-        std::sync::LazyLock::new(|| COMMON.lines().collect());
-    SET.contains(folded(typed).as_str())
-}
-
-/// Whether little is left of a password without the words of its context, backwards and in "leet" too. What is left
-/// must by itself be as long as a short password, so that a long phrase may contain a name.
-fn is_guessed_from(typed: &str, context: &[&str]) -> bool {
-    /// Fewest code points that must be left; the shortest password that any setting allows.
-    const MIN_LEFT: usize = 8;
-    /// Words that are shorter say little; without them a long phrase would lose its every `e`.
-    const MIN_WORD: usize = 3;
-
-    let password = unleeted(typed);
-    let mut words: Vec<String> = context
-        .iter()
-        .flat_map(|value| {
-            let parts = value.split(|c: char| !c.is_alphanumeric());
-            // Of an address, the part before the @ is a word of its own.
-            std::iter::once(*value)
-                .chain(value.split('@').next())
-                .chain(parts)
-                .map(unleeted)
-        })
-        .filter(|word| !word.is_empty())
-        .flat_map(|word| [word.chars().rev().collect(), word])
-        .collect();
-    // Longest first, so that a name within a name does not hide it.
-    words.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
-
-    let mut left = password.clone();
-    for word in &words {
-        let without = left.replace(word.as_str(), "");
-        if without.is_empty() || word.chars().count() >= MIN_WORD {
-            left = without;
-        }
-    }
-    left != password && left.chars().count() < MIN_LEFT
-}
-
-/// Letters and digits only, folded, with the usual replacements undone.
-fn unleeted(text: &str) -> String {
-    folded(text)
-        .chars()
-        .map(|c| match c {
-            '0' => 'o',
-            '1' | '!' | 'l' => 'i',
-            '3' => 'e',
-            '4' | '@' => 'a',
-            '5' | '$' => 's',
-            '7' => 't',
-            other => other,
-        })
-        .filter(|c| c.is_alphanumeric())
-        .collect()
 }
 
 /// Why a password could not be hashed.
@@ -193,6 +103,8 @@ struct Hasher {
     parameters: Parameters,
     memory: Mutex<Vec<Vec<Block>>>,
     random: SystemRandom,
+    #[cfg(test)]
+    computed: Mutex<Vec<Kind>>,
 }
 
 impl Passwords {
@@ -205,6 +117,8 @@ impl Passwords {
                 parameters,
                 memory: Mutex::default(),
                 random: SystemRandom::new(),
+                #[cfg(test)]
+                computed: Mutex::default(),
             }),
             permits: Arc::new(Semaphore::new(processors)),
             min_length,
@@ -225,9 +139,9 @@ impl Passwords {
         self.off_thread(move |hasher| hasher.hash(&password)).await
     }
 
-    /// Compares a password with a stored hash. Without one, the work is the same and the verdict `Wrong`. `bcrypt_in_use`
-    /// says that others have a bcrypt hash: then every `Wrong` is the work of both kinds, or the time would tell who has
-    /// which.
+    /// Compares a password with a stored hash; without a usable one the verdict is `Wrong`. Every `Wrong` is the work of the
+    /// kind of new hashes and of each of `kinds_in_use`, once: else the time would tell whose hash is of which kind, and
+    /// who has none.
     ///
     /// # Errors
     /// When the machine fails, never because of the password or the stored hash.
@@ -235,9 +149,9 @@ impl Passwords {
         &self,
         password: Password,
         stored: Option<String>,
-        bcrypt_in_use: bool,
+        kinds_in_use: Vec<String>,
     ) -> Result<Verdict, HashError> {
-        self.off_thread(move |hasher| hasher.verify(&password, stored.as_deref(), bcrypt_in_use))
+        self.off_thread(move |hasher| hasher.verify(&password, stored.as_deref(), &kinds_in_use))
             .await
     }
 
@@ -284,7 +198,7 @@ impl Hasher {
         &self,
         password: &Password,
         stored: Option<&str>,
-        bcrypt_in_use: bool,
+        kinds_in_use: &[String],
     ) -> Result<Verdict, HashError> {
         let parsed = stored.and_then(Stored::parse);
         if stored.is_some() && parsed.is_none() {
@@ -296,31 +210,45 @@ impl Hasher {
                 params,
                 salt,
                 hash,
-                ..
             }) => self.argon2id(password, salt, *version, params)? == *hash,
-            Some(Stored::Bcrypt(hash)) => bcrypt_verifies(password, hash),
-            // Equal work where there is nothing to compare with.
-            None => self.argon2id_for_nothing(password)?,
+            Some(Stored::Bcrypt { hash, .. }) => self.bcrypt_verifies(password, hash),
+            None => false,
         };
         if !right {
-            match &parsed {
-                Some(Stored::Bcrypt(_)) => self.argon2id_for_nothing(password)?,
-                _ if bcrypt_in_use => bcrypt_verifies(password, BCRYPT_OF_NOBODY),
-                _ => false,
-            };
+            let own = parsed.as_ref().map(Stored::kind);
+            for kind in kinds_to_compute(self.current_kind(), kinds_in_use) {
+                if Some(kind) != own {
+                    self.compute_dummy(password, kind)?;
+                }
+            }
             return Ok(Verdict::Wrong);
         }
-        let current = parsed.is_some_and(|parsed| parsed.is_current(self.parameters));
+        let current = parsed.is_some_and(|parsed| parsed.is_current(self.current_kind()));
         // A replacement that cannot be made must not fail the login.
         let replacement = if current { None } else { self.hash(password).ok() };
         Ok(Verdict::Right { replacement })
     }
 
+    /// What new hashes are made with.
+    fn current_kind(&self) -> Kind {
+        Kind::Argon2id {
+            version: Version::V0x13,
+            parameters: self.parameters,
+        }
+    }
+
     /// The work of a comparison that fails.
-    fn argon2id_for_nothing(&self, password: &Password) -> Result<bool, HashError> {
-        let params = self.parameters.to_argon2(HASH_BYTES).map_err(HashError::Argon2)?;
-        self.argon2id(password, &[0; SALT_BYTES], Version::V0x13, &params)?;
-        Ok(false)
+    fn compute_dummy(&self, password: &Password, kind: Kind) -> Result<(), HashError> {
+        match kind {
+            Kind::Argon2id { version, parameters } => {
+                let params = parameters.to_argon2(HASH_BYTES).map_err(HashError::Argon2)?;
+                self.argon2id(password, &[0; SALT_BYTES], version, &params)?;
+            }
+            Kind::Bcrypt { cost } => {
+                self.bcrypt_verifies(password, &dummy_bcrypt_hash(cost));
+            }
+        }
+        Ok(())
     }
 
     fn argon2id(
@@ -330,6 +258,11 @@ impl Hasher {
         version: Version,
         params: &Params,
     ) -> Result<Output, HashError> {
+        #[cfg(test)]
+        self.record(Kind::Argon2id {
+            version,
+            parameters: Parameters::of(params),
+        });
         let mut memory = self.take_memory(params.block_count());
         let mut hash = vec![0; params.output_len().unwrap_or(HASH_BYTES)];
         let outcome = Argon2::new(Algorithm::Argon2id, version, params.clone())
@@ -342,6 +275,20 @@ impl Hasher {
         self.give_back(memory);
         outcome.map_err(HashError::Argon2)?;
         Output::new(&hash).map_err(|_| HashError::Argon2(argon2::Error::OutputTooLong))
+    }
+
+    /// bcrypt as the Python back end had it: over the first 72 bytes of what was typed, not normalized. A password that
+    /// NFC changes is tried in both forms, since people log in from other systems than they registered on.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests record the work"))]
+    fn bcrypt_verifies(&self, password: &Password, stored: &str) -> bool {
+        #[cfg(test)]
+        self.record(Kind::parse(stored).expect("a hash of bcrypt"));
+        let verifies = |password: &str| bcrypt::verify(password, stored).unwrap_or(false);
+        let typed = password.0.expose_secret();
+        verifies(typed) || {
+            let normalized = password.normalized();
+            normalized.expose_secret() != typed && verifies(normalized.expose_secret())
+        }
     }
 
     fn take_memory(&self, blocks: usize) -> Vec<Block> {
@@ -367,6 +314,14 @@ impl Hasher {
 }
 
 impl Parameters {
+    fn of(params: &Params) -> Self {
+        Self {
+            memory_kib: params.m_cost(),
+            iterations: params.t_cost(),
+            parallelism: params.p_cost(),
+        }
+    }
+
     fn to_argon2(self, output_bytes: usize) -> Result<Params, argon2::Error> {
         Params::new(
             self.memory_kib,
@@ -382,79 +337,137 @@ impl Parameters {
     }
 }
 
-/// A stored hash within its bounds.
-enum Stored<'a> {
+/// What a hash is made with: it decides how much work it is to verify one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     Argon2id {
         version: Version,
         parameters: Parameters,
-        params: Params,
-        salt: Vec<u8>,
-        hash: Output,
     },
-    Bcrypt(&'a str),
+    Bcrypt {
+        cost: u32,
+    },
 }
 
-impl<'a> Stored<'a> {
-    /// `None` for what is malformed, of an unknown kind, or would cost too much to compute.
-    fn parse(stored: &'a str) -> Option<Self> {
-        if stored.starts_with("$2") {
-            Self::parse_bcrypt(stored)
+impl Kind {
+    /// `$argon2id$v=19$m=19456,t=2,p=1` or `$2b$12`, and what follows in a hash. `None` for other algorithms and beyond the
+    /// bounds, where nothing is computed.
+    fn parse(text: &str) -> Option<Self> {
+        if text.starts_with("$2") {
+            // $2x$ marks hashes of a broken implementation.
+            let rest = ["$2a$", "$2b$", "$2y$"]
+                .iter()
+                .find_map(|prefix| text.strip_prefix(prefix))?;
+            let cost = rest.split('$').next()?;
+            let two_digits = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
+            let cost: u32 = two_digits.then(|| cost.parse().ok())??;
+            (4..=MAX_BCRYPT_COST)
+                .contains(&cost)
+                .then_some(Self::Bcrypt { cost })
         } else {
-            Self::parse_argon2id(stored)
+            Self::of_phc(&PasswordHash::new(text).ok()?)
         }
     }
 
-    fn parse_bcrypt(stored: &'a str) -> Option<Self> {
-        // $2b$12$ and 53 characters of salt and hash; $2x$ marks hashes of a broken implementation.
-        let rest = ["$2a$", "$2b$", "$2y$"]
-            .iter()
-            .find_map(|prefix| stored.strip_prefix(prefix))?;
-        let (cost, salt_and_hash) = rest.split_once('$')?;
-        let cost: u32 = cost.parse().ok()?;
-        ((4..=MAX_BCRYPT_COST).contains(&cost) && salt_and_hash.len() == 53).then_some(Self::Bcrypt(stored))
-    }
-
-    fn parse_argon2id(stored: &str) -> Option<Self> {
-        let phc = PasswordHash::new(stored).ok()?;
+    fn of_phc(phc: &PasswordHash) -> Option<Self> {
         if phc.algorithm.as_str() != "argon2id" {
             return None;
         }
         // Without a version it is the one from before there were versions.
         let version = phc.version.map_or(Ok(Version::V0x10), Version::try_from).ok()?;
-        let hash = phc.hash?;
-        let params = Params::try_from(&phc).ok()?;
-        let parameters = Parameters {
-            memory_kib: params.m_cost(),
-            iterations: params.t_cost(),
-            parallelism: params.p_cost(),
-        };
+        let parameters = Parameters::of(&Params::try_from(phc).ok()?);
         let bounded = parameters.memory_kib <= MAX_PARAMETERS.memory_kib
             && parameters.iterations <= MAX_PARAMETERS.iterations
             && parameters.parallelism <= MAX_PARAMETERS.parallelism;
-        let salt = phc.salt?.as_ref().to_vec();
-        bounded.then_some(Self::Argon2id {
-            version,
-            parameters,
-            params,
-            salt,
-            hash,
-        })
+        bounded.then_some(Self::Argon2id { version, parameters })
     }
 
-    fn is_current(&self, current: Parameters) -> bool {
-        matches!(self, Self::Argon2id { version: Version::V0x13, parameters, salt, hash, .. }
-            if *parameters == current && salt.len() == SALT_BYTES && hash.len() == HASH_BYTES)
+    /// In KiB that Argon2id fills, about 0.4 µs each.
+    fn work(self) -> u64 {
+        /// What the two rounds of bcrypt's key schedule take that each doubling of its cost doubles, in the same unit.
+        const KIB_PER_BCRYPT_ROUND: u64 = 150;
+        match self {
+            Self::Argon2id { parameters, .. } => {
+                u64::from(parameters.memory_kib) * u64::from(parameters.iterations)
+            }
+            Self::Bcrypt { cost } => KIB_PER_BCRYPT_ROUND << cost,
+        }
     }
 }
 
-/// bcrypt as the Python back end had it: over the first 72 bytes of what was typed, not normalized. A password that
-/// NFC changes is tried in both forms, since people log in from other systems than they registered on.
-fn bcrypt_verifies(password: &Password, stored: &str) -> bool {
-    let verifies = |password: &str| bcrypt::verify(password, stored).unwrap_or(false);
-    let typed = password.0.expose_secret();
-    verifies(typed) || {
-        let normalized = password.normalized();
-        normalized.expose_secret() != typed && verifies(normalized.expose_secret())
+/// The kinds that a failed attempt computes, each once: that of new hashes, then those `in_use`, the cheapest first, as
+/// far as they are [`MAX_DUMMY_WORK`] together.
+fn kinds_to_compute(current: Kind, in_use: &[String]) -> Vec<Kind> {
+    let mut others: Vec<Kind> = in_use.iter().filter_map(|kind| Kind::parse(kind)).collect();
+    others.sort_by_key(|kind| kind.work());
+    let mut kinds = vec![current];
+    let mut work = 0;
+    for kind in others {
+        if !kinds.contains(&kind) && work + kind.work() <= MAX_DUMMY_WORK {
+            work += kind.work();
+            kinds.push(kind);
+        }
+    }
+    kinds
+}
+
+/// A hash that no password is known for: its digest is all zero bits.
+fn dummy_bcrypt_hash(cost: u32) -> String {
+    format!("$2b${cost:02}${:.<53}", "")
+}
+
+/// A stored hash within its bounds.
+enum Stored<'a> {
+    Argon2id {
+        version: Version,
+        params: Params,
+        salt: Vec<u8>,
+        hash: Output,
+    },
+    Bcrypt {
+        cost: u32,
+        hash: &'a str,
+    },
+}
+
+impl<'a> Stored<'a> {
+    /// `None` for what is malformed, of an unknown kind, or would cost too much to compute.
+    fn parse(stored: &'a str) -> Option<Self> {
+        match Kind::parse(stored)? {
+            Kind::Bcrypt { cost } => {
+                // $2b$12$, and salt and hash in bcrypt's own base64.
+                let salt_and_hash = stored.get(7..)?;
+                let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
+                (salt_and_hash.len() == 53 && salt_and_hash.bytes().all(base64))
+                    .then_some(Self::Bcrypt { cost, hash: stored })
+            }
+            Kind::Argon2id { version, .. } => {
+                let phc = PasswordHash::new(stored).ok()?;
+                let salt = phc.salt?.as_ref().to_vec();
+                (salt.len() >= argon2::MIN_SALT_LEN).then_some(Self::Argon2id {
+                    version,
+                    params: Params::try_from(&phc).ok()?,
+                    salt,
+                    hash: phc.hash?,
+                })
+            }
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Argon2id { version, params, .. } => Kind::Argon2id {
+                version: *version,
+                parameters: Parameters::of(params),
+            },
+            Self::Bcrypt { cost, .. } => Kind::Bcrypt { cost: *cost },
+        }
+    }
+
+    /// Whether it is as new ones are.
+    fn is_current(&self, current: Kind) -> bool {
+        matches!(self, Self::Argon2id { salt, hash, .. }
+            if self.kind() == current && salt.len() == SALT_BYTES && hash.len() == HASH_BYTES)
     }
 }
 
@@ -462,9 +475,155 @@ fn bcrypt_verifies(password: &Password, stored: &str) -> bool {
 mod tests {
     use super::*;
 
+    const CONFIGURED: Parameters = Parameters {
+        memory_kib: 64,
+        iterations: 3,
+        parallelism: 1,
+    };
+    const ARGON2_T2: &str =
+        "$argon2id$v=19$m=64,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$ktxdZwGWI4aL3geSdeUi9LfoIT00FO2Fy8KsikERcog";
+    const ARGON2_T3: &str =
+        "$argon2id$v=19$m=64,t=3,p=1$AAECAwQFBgcICQoLDA0ODw$ktxdZwGWI4aL3geSdeUi9LfoIT00FO2Fy8KsikERcog";
+    const ARGON2_OLD: &str =
+        "$argon2id$m=64,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$ktxdZwGWI4aL3geSdeUi9LfoIT00FO2Fy8KsikERcog";
+    const BCRYPT_4: &str = "$2a$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG";
+    const BCRYPT_5: &str = "$2y$05$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG";
+
+    impl Hasher {
+        pub(super) fn record(&self, kind: Kind) {
+            self.computed.lock().unwrap().push(kind);
+        }
+    }
+
+    fn kinds(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    /// What a failed attempt on `stored` computes, in no order.
+    fn work_of_failure(stored: Option<&str>, in_use: &[String]) -> Vec<String> {
+        let passwords = Passwords::new(CONFIGURED, 8);
+        let password = Password::new("wrong password").unwrap();
+        let verdict = passwords.hasher.verify(&password, stored, in_use).unwrap();
+        assert_eq!(verdict, Verdict::Wrong);
+        let computed = passwords.hasher.computed.lock().unwrap();
+        let mut computed: Vec<String> = computed.iter().map(|kind| format!("{kind:?}")).collect();
+        computed.sort();
+        computed
+    }
+
     #[test]
-    fn the_hash_of_nobody_is_computed() {
-        assert!(matches!(Stored::parse(BCRYPT_OF_NOBODY), Some(Stored::Bcrypt(_))));
-        assert_eq!(bcrypt::verify("a password", BCRYPT_OF_NOBODY).ok(), Some(false));
+    fn every_failure_computes_each_kind_in_use_once_whatever_is_stored() {
+        for (in_use, most) in [
+            (kinds(&[]), 1),
+            (kinds(&["$argon2id$v=19$m=64,t=3,p=1"]), 1),
+            (kinds(&["$argon2id$v=19$m=64,t=2,p=1"]), 2),
+            // Two spellings of one kind, and two of another.
+            (
+                kinds(&[
+                    "$2a$04",
+                    "$2y$04",
+                    "$argon2id$v=19$m=64,t=2,p=1",
+                    "$argon2id$v=19$t=2,m=64,p=1",
+                ]),
+                3,
+            ),
+            (
+                kinds(&[
+                    "$2a$04",
+                    "$2y$05",
+                    "$argon2id$m=64,t=2,p=1",
+                    "$argon2id$v=19$m=64,t=2,p=1",
+                ]),
+                5,
+            ),
+        ] {
+            let expected = work_of_failure(None, &in_use);
+            assert_eq!(expected.len(), most, "{in_use:?}");
+            let stored = [ARGON2_T2, ARGON2_T3, ARGON2_OLD, BCRYPT_4, BCRYPT_5];
+            for stored in stored {
+                let own = Kind::parse(stored).unwrap();
+                let possible = kinds_to_compute(Kind::parse(ARGON2_T3).unwrap(), &in_use).contains(&own);
+                if possible {
+                    assert_eq!(
+                        work_of_failure(Some(stored), &in_use),
+                        expected,
+                        "{stored} {in_use:?}"
+                    );
+                }
+            }
+            for unusable in [
+                "",
+                "x",
+                "$2x$04$",
+                "$argon2id$v=19$m=64,t=3,p=1$AAAA$AAAA",
+                "$2b$15$",
+            ] {
+                assert_eq!(
+                    work_of_failure(Some(unusable), &in_use),
+                    expected,
+                    "{unusable} {in_use:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_beyond_the_bounds_make_no_work() {
+        let beyond = kinds(&[
+            "",
+            "$2b$15",
+            "$2b$99",
+            "$2b$+4",
+            "$2x$04",
+            "$argon2id$",
+            "$argon2i$v=19$m=64,t=2,p=1",
+            "$argon2id$v=18$m=64,t=2,p=1",
+            "$argon2id$v=19$m=262145,t=1,p=1",
+            "$argon2id$v=19$m=64,t=11,p=1",
+            "$argon2id$v=19$m=64,t=1,p=5",
+            "$argon2id$v=19$m=4294967295,t=4294967295,p=1",
+        ]);
+        assert_eq!(work_of_failure(None, &beyond).len(), 1);
+    }
+
+    #[test]
+    fn many_kinds_make_no_more_work_than_one_hash_at_the_bounds() {
+        let current = Kind::parse(ARGON2_T3).unwrap();
+        let many: Vec<String> = (4..=14)
+            .map(|cost| format!("$2b${cost:02}"))
+            .chain((1..=10).map(|t| format!("$argon2id$v=19$m=262144,t={t},p=1")))
+            .collect();
+        let computed = kinds_to_compute(current, &many);
+        let work: u64 = computed.iter().skip(1).map(|kind| kind.work()).sum();
+        assert_eq!(computed[0], current);
+        assert!((MAX_DUMMY_WORK / 2..=MAX_DUMMY_WORK).contains(&work), "{work}");
+        // The one that almost all have in the Python back end's databases is among them.
+        assert!(computed.contains(&Kind::Bcrypt { cost: 12 }));
+    }
+
+    /// Below the boundary: they take about a second each, which a request's deadline may not leave on a busy machine.
+    #[test]
+    fn hashes_at_the_bounds_are_computed() {
+        let hasher = Passwords::new(CONFIGURED, 8).hasher;
+        for stored in [
+            "$argon2id$v=19$m=262144,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$oOhmZUyjLgi1tbYM62t3McRv+Qmh4ogkvcTWZlVygLQ",
+            "$2b$14$abcdefghijklmnopqrstuuR.Dq4AGB7Nbc2V3071d1urQAqMtPkf6",
+        ] {
+            let password = Password::new("correct horse battery staple").unwrap();
+            let verdict = hasher.verify(&password, Some(stored), &[]).unwrap();
+            assert!(
+                matches!(verdict, Verdict::Right { replacement: Some(_) }),
+                "{stored}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_dummy_of_bcrypt_is_computed_and_matches_nothing() {
+        for cost in [4, 5] {
+            let dummy = dummy_bcrypt_hash(cost);
+            assert!(matches!(Stored::parse(&dummy), Some(Stored::Bcrypt { cost: c, .. }) if c == cost));
+            assert_eq!(bcrypt::verify("a password", &dummy).ok(), Some(false));
+        }
     }
 }

@@ -24,12 +24,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use lambda_http::Body;
-use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
 use lambda_http::http::Request;
-use lambda_http::request::RequestContext;
 use local::postgres::Server;
 use local::server::ENDPOINTS;
 use serde_json::{Value, json};
+use shared::http_event::Gateway;
 use shared::password::Parameters;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -177,12 +176,11 @@ impl Subject {
             .header("content-type", "application/json")
             .body(body)
             .expect("a request");
-        let mut context = ApiGatewayV2httpRequestContext::default();
         let address = Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(number).unwrap_or(0));
-        context.http.source_ip = Some(address.to_string());
-        request
-            .extensions_mut()
-            .insert(RequestContext::ApiGatewayV2(context));
+        request.extensions_mut().insert(Gateway {
+            source_address: Some(address.into()),
+            ..Gateway::default()
+        });
         request
     }
 

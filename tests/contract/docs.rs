@@ -6,6 +6,7 @@ use axum::http::Method;
 use lambda_http::Body;
 use local::server::{ENDPOINTS, pages};
 use serde_json::{Map, Value, json};
+use shared::http_event;
 
 use crate::harness::{Database, Reply, Service, request};
 
@@ -108,15 +109,13 @@ async fn a_page_takes_no_large_body_and_needs_no_database() {
 
 #[tokio::test]
 async fn the_function_answers_with_the_events_of_either_gateway() {
-    use lambda_http::request::LambdaRequest;
     for event in [
         include_str!("../events/docs.json"),
         include_str!("../events/docs-rest.json"),
     ] {
         let answer = async |path: &str| {
-            let event: LambdaRequest =
-                serde_json::from_str(&event.replace("/docs\"", &format!("{path}\""))).expect("an event");
-            shared::pages::answer(&docs::PAGES, event.into()).await
+            let event = event.replace("/docs\"", &format!("{path}\""));
+            shared::pages::answer(&docs::PAGES, http_event::request(&event)).await
         };
         for page in &docs::PAGES {
             let response = answer(page.path).await;

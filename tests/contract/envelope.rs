@@ -55,6 +55,7 @@ fn assert_headers(reply: &Reply, more: &[(&str, &str)]) {
             "content-security-policy",
             "default-src 'none'; frame-ancestors 'none'",
         ),
+        ("referrer-policy", "no-referrer"),
     ];
     expected.extend(more);
     expected.sort_unstable();

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use lambda_http::request::LambdaRequest;
 use lambda_http::{Body, Request};
 use local::server::ENDPOINTS;
 use serde_json::{Value, json};
-use shared::http::{source_address, with_every_header};
+use shared::http::source_address;
+use shared::http_event;
 
 use crate::harness::{PASSWORD, Reply, Service};
 
@@ -95,8 +95,7 @@ impl Event {
     }
 
     fn request(&self) -> Request {
-        let event: LambdaRequest = serde_json::from_str(&self.json.to_string()).expect("an event");
-        with_every_header(event).into()
+        http_event::request(&self.json.to_string())
     }
 
     /// Sends it to the function behind its route.

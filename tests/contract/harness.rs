@@ -343,6 +343,7 @@ impl Reply {
                 "content-security-policy",
                 "default-src 'none'; frame-ancestors 'none'",
             ),
+            ("referrer-policy", "no-referrer"),
         ]);
         for (name, value) in expected {
             let values: Vec<_> = self.headers.get_all(name).iter().collect();

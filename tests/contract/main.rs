@@ -16,6 +16,7 @@ mod logout;
 mod me;
 mod migrations;
 mod oauth2;
+mod odd_events;
 mod panics;
 mod passwords;
 mod pgbouncer;

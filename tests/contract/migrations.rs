@@ -359,7 +359,13 @@ async fn an_empty_database_gets_the_schema_of_the_contract() {
     assert_eq!(
         lines,
         [
-            r#"CREATE INDEX user_bcrypt_idx ON people."user" USING btree (user_id) WHERE (password_hash ~~ '$2%'::text)"#,
+            r#"CREATE INDEX user_hash_kind_idx ON people."user" USING btree ((
+CASE
+    WHEN (password_hash ~~ '$2_$__$%'::text) THEN "left"(password_hash, 6)
+    WHEN (password_hash ~~ '$argon2id$v=__$%'::text) THEN ("left"(password_hash, 15) || "left"(split_part(password_hash, '$'::text, 4), 64))
+    WHEN (password_hash ~~ '$argon2id$%'::text) THEN ("left"(password_hash, 10) || "left"(split_part(password_hash, '$'::text, 3), 64))
+    ELSE NULL::text
+END) COLLATE "C")"#,
             "CREATE INDEX user_session_ended_idx ON people.user_session USING btree (LEAST(logout_time, expires_at))",
             "CREATE INDEX user_session_user_id_idx ON people.user_session USING btree (user_id)",
             r#"CREATE UNIQUE INDEX user_pkey ON people."user" USING btree (user_id)"#,

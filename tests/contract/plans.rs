@@ -20,7 +20,8 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
     let fill = format!(
         r#"
         INSERT INTO people."user" (userid, user_name, password_hash)
-        SELECT 'user-' || n, 'User ' || n, repeat('x', 97) FROM generate_series(1, {ROWS}) AS n;
+        SELECT 'user-' || n, 'User ' || n, '$argon2id$v=19$m=64,t=2,p=1$' || repeat('x', 66)
+        FROM generate_series(1, {ROWS}) AS n;
 
         INSERT INTO people.user_session (session_id, token, expires_at)
         SELECT gen_random_uuid(), repeat('0', 64), now() + interval '1 hour' FROM generate_series(1, {ROWS});

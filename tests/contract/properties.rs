@@ -15,14 +15,14 @@ use tokio::runtime::Runtime;
 use crate::harness::{PASSWORD, Reply, Service, request};
 
 /// Fast hashes, and no counting, which would soon refuse everything else.
-const SETTINGS: [(&str, &str); 4] = [
+pub const SETTINGS: [(&str, &str); 4] = [
     ("ARGON2_MEMORY_KIB", "64"),
     ("ARGON2_ITERATIONS", "1"),
     ("FAILURES_PER_ADDRESS", "0"),
     ("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "0"),
 ];
 
-fn runner(cases: u32) -> TestRunner {
+pub fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config {
         cases,
         failure_persistence: None,
@@ -31,7 +31,7 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 /// Runs `test` for `cases` values of `strategy` on one service.
-fn holds_for<S: Strategy, F: Future<Output = Result<(), TestCaseError>>>(
+pub fn holds_for<S: Strategy, F: Future<Output = Result<(), TestCaseError>>>(
     cases: u32,
     strategy: &S,
     test: impl Fn(Service, S::Value) -> F,
@@ -59,7 +59,7 @@ const ROWS: [(u16, u32, &str); 12] = [
     (429, 42901, "There were too many attempts."),
 ];
 
-fn is_a_row(reply: &Reply) -> Result<(), TestCaseError> {
+pub fn is_a_row(reply: &Reply) -> Result<(), TestCaseError> {
     reply.assert_common_headers();
     let body = reply.json();
     let members = body.as_object().expect("an object");
@@ -120,7 +120,7 @@ fn content_type() -> impl Strategy<Value = HeaderValue> {
 }
 
 /// Text of printable ASCII, of any characters and of some that are special.
-fn text() -> impl Strategy<Value = String> {
+pub fn text() -> impl Strategy<Value = String> {
     const SPECIAL: [char; 9] = [
         '\0', '\u{202e}', '\u{301}', 'İ', 'ﬁ', '\u{fdfa}', '\u{e000}', '"', '\\',
     ];
@@ -138,7 +138,7 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
-fn member() -> impl Strategy<Value = Value> {
+pub fn member() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         4 => text().prop_map(Value::from),
         1 => Just(Value::Null),

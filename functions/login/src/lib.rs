@@ -172,7 +172,7 @@ async fn log_in(
     };
     let verdict = app
         .passwords
-        .verify(password, stored.clone(), reservation.bcrypt_in_use)
+        .verify(password, stored.clone(), reservation.hash_kinds.clone())
         .await?;
     let user_id = user.as_ref().map(|user| user.user_id);
     let (Some(user), Some(old), Verdict::Right { replacement }) = (user, stored, verdict) else {

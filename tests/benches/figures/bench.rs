@@ -2,12 +2,13 @@
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chrono::{DateTime, Utc};
+use lambda_http::Request;
 use lambda_http::http::StatusCode;
-use lambda_http::{Request, request};
 use shared::app::App;
 use shared::attempts::{self, Attempt, LoginKeys, RegistrationKey};
 use shared::config::{Config, Environment};
 use shared::http::{Endpoint, serve, source_address};
+use shared::http_event;
 use shared::sessions::{self, NewSession};
 use shared::token::VerifiedToken;
 use shared::users::{self, NewUser, User, UserId};
@@ -78,7 +79,7 @@ impl Bench {
 
     /// A request to be answered later, so that its making is not measured.
     pub fn request(name: &str, token: &str, userid: &str) -> Request {
-        request::from_str(&event(name, token, userid)).expect("an event")
+        http_event::request(&event(name, token, userid))
     }
 
     pub async fn answer(&self, endpoint: &Endpoint, request: Request) {
