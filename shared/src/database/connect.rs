@@ -53,7 +53,7 @@ impl Database {
                     return Ok(());
                 }
                 Err(failure) if failure.may_pass() && Instant::now() < deadline => {
-                    sleep(RETRY_INTERVAL).await
+                    sleep(RETRY_INTERVAL).await;
                 }
                 Err(failure) => return Err(failure.into()),
             }
