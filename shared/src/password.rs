@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::config::PasswordConfig;
 use crate::refusal::Refusal;
 
 /// Parameters of Argon2id.
@@ -108,20 +109,20 @@ struct Hasher {
 }
 
 impl Passwords {
-    /// `parameters` of new hashes, `min_length` of new passwords. Allocates nothing yet.
+    /// As the settings say. Allocates nothing yet.
     #[must_use]
-    pub fn new(parameters: Parameters, min_length: usize) -> Self {
+    pub fn new(config: &PasswordConfig) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             hasher: Arc::new(Hasher {
-                parameters,
+                parameters: config.parameters,
                 memory: Mutex::default(),
                 random: SystemRandom::new(),
                 #[cfg(test)]
                 computed: Mutex::default(),
             }),
             permits: Arc::new(Semaphore::new(processors)),
-            min_length,
+            min_length: config.min_length,
         }
     }
 
@@ -501,7 +502,10 @@ mod tests {
 
     /// What a failed attempt on `stored` computes, in no order.
     fn work_of_failure(stored: Option<&str>, in_use: &[String]) -> Vec<String> {
-        let passwords = Passwords::new(CONFIGURED, 8);
+        let passwords = Passwords::new(&PasswordConfig {
+            min_length: 8,
+            parameters: CONFIGURED,
+        });
         let password = Password::new("wrong password").unwrap();
         let verdict = passwords.hasher.verify(&password, stored, in_use).unwrap();
         assert_eq!(verdict, Verdict::Wrong);
@@ -604,7 +608,11 @@ mod tests {
     /// Below the boundary: they take about a second each, which a request's deadline may not leave on a busy machine.
     #[test]
     fn hashes_at_the_bounds_are_computed() {
-        let hasher = Passwords::new(CONFIGURED, 8).hasher;
+        let hasher = Passwords::new(&PasswordConfig {
+            min_length: 8,
+            parameters: CONFIGURED,
+        })
+        .hasher;
         for stored in [
             "$argon2id$v=19$m=262144,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$oOhmZUyjLgi1tbYM62t3McRv+Qmh4ogkvcTWZlVygLQ",
             "$2b$14$abcdefghijklmnopqrstuuR.Dq4AGB7Nbc2V3071d1urQAqMtPkf6",

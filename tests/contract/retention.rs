@@ -15,7 +15,7 @@ impl Database {
     async fn purge(&self, settings: &[(&str, &str)]) -> Value {
         let mut environment: Environment = settings.iter().copied().collect();
         environment.set_default("DATABASE_URL", &*self.url);
-        json!(purge::handle(&environment).await.expect("it purges"))
+        json!(functions::purge::handle(&environment).await.expect("it purges"))
     }
 
     async fn purge_after(&self, days: &str) -> Value {
@@ -75,7 +75,7 @@ async fn the_retention_is_a_setting_and_a_live_session_stays_even_without_any() 
             ("DATABASE_URL", &*service.database.url),
             ("SESSION_RETENTION_DAYS", unusable),
         ];
-        let error = purge::handle(&environment.into_iter().collect())
+        let error = functions::purge::handle(&environment.into_iter().collect())
             .await
             .unwrap_err();
         assert_eq!(
@@ -140,7 +140,9 @@ async fn a_database_that_refuses_it_fails_the_run_with_a_reason() {
     let mut database = Database::migrated().await;
     database.url = database.url.replace(database.name(), "there_is_none");
     let settings = [("DATABASE_URL", &*database.url)];
-    let error = purge::handle(&settings.into_iter().collect()).await.unwrap_err();
+    let error = functions::purge::handle(&settings.into_iter().collect())
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "database unavailable: SQLSTATE 3D000");
 }
 

@@ -1,7 +1,7 @@
 //! A database with any number of users and sessions, as the service would have filled it.
 
 use local::postgres::Server;
-use shared::config::{Config, Environment};
+use shared::config::{Config, Environment, PasswordConfig};
 use shared::password::{Parameters, Password, Passwords};
 use shared::token::Keys;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
@@ -64,10 +64,13 @@ pub async fn database_with(
         .await
         .map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
 
-    let hash = Passwords::new(parameters, 8)
-        .hash(Password::new(PASSWORD).expect("a password"))
-        .await
-        .expect("a hash");
+    let hash = Passwords::new(&PasswordConfig {
+        min_length: 8,
+        parameters,
+    })
+    .hash(Password::new(PASSWORD).expect("a password"))
+    .await
+    .expect("a hash");
     let mut connection = connect(&database.url).await?;
     let people = people(&mut connection, rows).await?;
     fill(&mut connection, rows, &hash).await?;
