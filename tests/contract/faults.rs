@@ -228,7 +228,7 @@ async fn lock(database: &Database, table: &str) -> sqlx::PgConnection {
 
 /// Ends the connection that waits for a lock, as soon as there is one, and then gives the lock free.
 async fn end_the_waiting_connection(mut holder: sqlx::PgConnection) {
-    wait_until_somebody_waits_for(&mut holder).await;
+    holder.execute(UNTIL_SOMEBODY_WAITS).await.unwrap();
     holder
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks
@@ -273,21 +273,15 @@ async fn a_write_that_is_ended_in_its_statement_was_rolled_back_and_is_sent_agai
     assert_eq!(service.database.count("people.\"user\"").await, 2);
 }
 
-/// Waits until a statement waits for a lock that `holder` has. The server looks itself: a busy test would come too late.
-async fn wait_until_somebody_waits_for(holder: &mut sqlx::PgConnection) {
-    holder
-        .execute(
-            "DO $$ BEGIN
-                 WHILE clock_timestamp() < now() + interval '20 s' AND NOT EXISTS (
-                     SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
-                 ) LOOP
-                     PERFORM pg_sleep(0.005);
-                 END LOOP;
-             END $$",
-        )
-        .await
-        .unwrap();
-}
+/// Waits until a statement waits for a lock that this connection has. The server looks itself: a busy test would come too
+/// late.
+const UNTIL_SOMEBODY_WAITS: &str = "DO $$ BEGIN
+    WHILE clock_timestamp() < now() + interval '20 s' AND NOT EXISTS (
+        SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
+    ) LOOP
+        PERFORM pg_sleep(0.005);
+    END LOOP;
+END $$";
 
 #[tokio::test]
 async fn a_write_that_meets_another_transaction_is_sent_once_more() {
@@ -307,7 +301,7 @@ async fn a_write_that_meets_another_transaction_is_sent_once_more() {
         .await
         .unwrap();
     let (reply, ()) = tokio::join!(in_time(service.log_out(&token)), async {
-        wait_until_somebody_waits_for(&mut other).await;
+        other.execute(UNTIL_SOMEBODY_WAITS).await.unwrap();
         other.execute("COMMIT").await.unwrap();
     });
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
@@ -320,7 +314,7 @@ async fn a_write_that_is_in_a_deadlock_is_sent_once_more() {
     // Whoever ends a session takes another row as well.
     database
         .execute(&format!(
-            "ALTER DATABASE {} SET deadlock_timeout = '50ms';
+            "ALTER DATABASE {} SET deadlock_timeout = '500ms';
              CREATE TABLE public.another AS SELECT 1 AS id;
              CREATE FUNCTION take_another() RETURNS trigger LANGUAGE plpgsql AS
                  'BEGIN PERFORM FROM public.another FOR UPDATE; RETURN new; END';
@@ -338,12 +332,10 @@ async fn a_write_that_is_in_a_deadlock_is_sent_once_more() {
         .await
         .unwrap();
     let (reply, ()) = tokio::join!(in_time(service.log_out(&token)), async {
-        wait_until_somebody_waits_for(&mut other).await;
-        // Waits for the session, until the service has been made to give it up.
-        other
-            .execute("SELECT FROM people.user_session FOR UPDATE; COMMIT")
-            .await
-            .unwrap();
+        // In one message, so that it comes before the service looks for a deadlock, which it does once a wait. It waits
+        // until the service has been made to give the session up.
+        let then = format!("{UNTIL_SOMEBODY_WAITS}; SELECT FROM people.user_session FOR UPDATE; COMMIT");
+        other.execute(&*then).await.unwrap();
     });
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
 }

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
 
+use super::MigrationError;
 use crate::aws::AwsError;
+use crate::config::ConfigError;
 
 /// A statement that the database did not answer with rows.
 #[derive(Debug, Error)]
@@ -21,6 +23,8 @@ pub enum DatabaseError {
 /// Why a statement has no outcome.
 pub(super) enum Failure {
     Aws(AwsError),
+    /// The secret of the database cannot be used, whatever AWS does.
+    Config(ConfigError),
     Driver(sqlx::Error),
     /// Nothing came in time: what was waited for.
     Timeout(&'static str),
@@ -100,7 +104,24 @@ impl Failure {
             Self::Driver(
                 sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_),
             ) => false,
-            Self::Driver(_) | Self::Timeout(_) | Self::Aws(_) => true,
+            Self::Driver(_) | Self::Timeout(_) | Self::Aws(_) | Self::Config(_) => true,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<Failure> for MigrationError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Aws(error) => Self::Aws(error),
+            Failure::Config(error) => Self::Aws(AwsError::new(error.to_string())),
+            Failure::Driver(error) => Self::Database(error),
+            Failure::Timeout(_) => Self::Database(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
         }
     }
 }
@@ -110,6 +131,7 @@ impl From<Failure> for DatabaseError {
         match failure {
             Failure::Timeout(what) => Self::Unavailable(format!("timed out waiting for {what}")),
             Failure::Aws(error) => Self::Unavailable(error.to_string()),
+            Failure::Config(error) => Self::Unavailable(error.to_string()),
             Failure::Driver(sqlx::Error::Database(error)) => {
                 // The server's own text may quote values (`Key (userid)=(…)`), so the log gets its code and names only.
                 let code = error.code().unwrap_or_default().into_owned();

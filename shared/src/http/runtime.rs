@@ -47,8 +47,11 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     }
     // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
     // what was begun beside the poll with it.
-    if let Some(state) = instance.get() {
-        state.database().connect_ahead().await;
+    if let Some(state) = instance.get()
+        && let Err(error) = state.database().connect_ahead().await
+    {
+        tracing::error!(%error, "cannot start");
+        std::process::exit(1);
     }
     answer_events(async |request| match route_of(routes, &request) {
         Some(route) => {
