@@ -57,7 +57,8 @@ async fn run() -> Result<(), Failure> {
     }
     let embedded = embedded_database(&mut environment, &state).await?.map(Arc::new);
     let outcome = async {
-        let config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
+        let mut config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
+        config.origins = settings.origins;
         let place = place(&config.database);
         let app = app(config, &place).await?;
         announce(listener.local_addr()?, &place, embedded.is_some());
@@ -67,7 +68,7 @@ async fn run() -> Result<(), Failure> {
                 _ = terminate.recv() => {}
             }
         };
-        let router = server::router(Arc::new(app), settings.allowed_origins);
+        let router = server::router(Arc::new(app));
         let (serving, supervision) = oneshot::channel();
         let serve = async {
             let outcome = serve(listener, router, stop).await;

@@ -600,6 +600,11 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
         proxy.round_trips();
         let reply = match route.path() {
             "/auth/login" => first.log_in("alice", PASSWORD).await,
+            "/auth/token" => {
+                first
+                    .post_form("username=alice&password=correct+horse+battery+staple")
+                    .await
+            }
             "/user/register" => first.register("bob").await,
             "/auth/logout" => first.log_out(&tokens[0]).await,
             path => first.get(path, &tokens[1]).await,
@@ -612,6 +617,7 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
         [
             ("/user/register", 200, 4),
             ("/auth/login", 200, 4),
+            ("/auth/token", 200, 4),
             ("/auth/me", 200, 2),
             ("/auth/logout", 200, 2),
             ("/health", 200, 2),
