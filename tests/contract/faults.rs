@@ -393,7 +393,7 @@ async fn no_connection_to_be_had_is_503_in_time() {
             "CREATE ROLE {role} LOGIN PASSWORD 'limited' CONNECTION LIMIT 1;
              GRANT USAGE ON SCHEMA people TO {role};
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA people TO {role};
-             GRANT SELECT ON _sqlx_migrations TO {role}"
+             GRANT SELECT ON people._sqlx_migrations TO {role}"
         ))
         .await;
     let url = database
