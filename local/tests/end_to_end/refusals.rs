@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use crate::project::{Database, Project, exists};
 
 /// What is wrong with a URL that would be read otherwise than it is meant.
-const ENCODE: &str = "must have @, /, ? and # in user name and password written as %40, %2F, %3F and %23";
+const ENCODE: &str =
+    "has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, @ as %40";
 
 /// Never to be printed.
 const SECRET: &str = "kanari-Q8vRw2";
