@@ -6,12 +6,15 @@ use crate::aws::{self, AwsError};
 use crate::config::{Config, ConfigError, Environment, Limits};
 use crate::database::Database;
 use crate::password::Passwords;
+use crate::password_policy::PasswordPolicy;
 use crate::token::Keys;
 
 /// Built once, at the cold start, and shared by every request of the instance.
 pub struct App {
     /// The connections to PostgreSQL.
     pub database: Database,
+    /// Which passwords may be set.
+    pub password_policy: PasswordPolicy,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Signs and verifies access tokens.
@@ -46,7 +49,8 @@ impl App {
     pub fn new(config: Config) -> Self {
         Self {
             database: Database::new(config.database),
-            passwords: Passwords::new(config.passwords.parameters, config.passwords.min_length),
+            password_policy: config.passwords.policy,
+            passwords: Passwords::new(config.passwords.parameters),
             keys: Keys::new(&config.tokens),
             limits: config.limits,
         }

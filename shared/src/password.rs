@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::refusal::Refusal;
+use crate::validation::ValidationError;
 
 /// Parameters of Argon2id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +49,9 @@ impl Password {
     ///
     /// # Errors
     /// When it has a NUL, which bcrypt would take for its end.
-    pub fn new(typed: &str) -> Result<Self, Refusal> {
+    pub fn new(typed: &str) -> Result<Self, ValidationError> {
         if typed.contains('\0') {
-            return Err("must not have a NUL character");
+            return Err(ValidationError::Nul);
         }
         Ok(Self(typed.into()))
     }
@@ -96,7 +96,6 @@ pub enum Verdict {
 pub struct Passwords {
     hasher: Arc<Hasher>,
     permits: Arc<Semaphore>,
-    min_length: usize,
 }
 
 struct Hasher {
@@ -108,9 +107,9 @@ struct Hasher {
 }
 
 impl Passwords {
-    /// `parameters` of new hashes, `min_length` of new passwords. Allocates nothing yet.
+    /// `parameters` of new hashes. Allocates nothing yet.
     #[must_use]
-    pub fn new(parameters: Parameters, min_length: usize) -> Self {
+    pub fn new(parameters: Parameters) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             hasher: Arc::new(Hasher {
@@ -121,14 +120,7 @@ impl Passwords {
                 computed: Mutex::default(),
             }),
             permits: Arc::new(Semaphore::new(processors)),
-            min_length,
         }
-    }
-
-    /// Fewest code points of a new password.
-    #[must_use]
-    pub fn min_length(&self) -> usize {
-        self.min_length
     }
 
     /// A PHC string for a new password.
@@ -501,7 +493,7 @@ mod tests {
 
     /// What a failed attempt on `stored` computes, in no order.
     fn work_of_failure(stored: Option<&str>, in_use: &[String]) -> Vec<String> {
-        let passwords = Passwords::new(CONFIGURED, 8);
+        let passwords = Passwords::new(CONFIGURED);
         let password = Password::new("wrong password").unwrap();
         let verdict = passwords.hasher.verify(&password, stored, in_use).unwrap();
         assert_eq!(verdict, Verdict::Wrong);
@@ -604,7 +596,7 @@ mod tests {
     /// Below the boundary: they take about a second each, which a request's deadline may not leave on a busy machine.
     #[test]
     fn hashes_at_the_bounds_are_computed() {
-        let hasher = Passwords::new(CONFIGURED, 8).hasher;
+        let hasher = Passwords::new(CONFIGURED).hasher;
         for stored in [
             "$argon2id$v=19$m=262144,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$oOhmZUyjLgi1tbYM62t3McRv+Qmh4ogkvcTWZlVygLQ",
             "$2b$14$abcdefghijklmnopqrstuuR.Dq4AGB7Nbc2V3071d1urQAqMtPkf6",

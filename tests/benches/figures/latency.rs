@@ -77,7 +77,7 @@ async fn hash(report: &mut Report, effort: Effort) {
         iterations: 2,
         parallelism: 1,
     };
-    let passwords = Passwords::new(parameters, 8);
+    let passwords = Passwords::new(parameters);
     let (mut documented, mut kept, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.samples(100) {
         documented.push(timed_hash(bench::documented_hash));

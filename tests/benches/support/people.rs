@@ -64,7 +64,7 @@ pub async fn database_with(
         .await
         .map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
 
-    let hash = Passwords::new(parameters, 8)
+    let hash = Passwords::new(parameters)
         .hash(Password::new(PASSWORD).expect("a password"))
         .await
         .expect("a hash");
