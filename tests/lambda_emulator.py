@@ -23,8 +23,11 @@ import tempfile
 import time
 import urllib.request
 
+from functions import functions
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FUNCTIONS = ["register", "login", "logout", "me", "health"]
+# Whoever adds a route adds its request to `session` and its event to tests/events.
+FUNCTIONS = {function["name"]: function for function in functions() if function["routes"]}
 # Without settings and without a database.
 DOCS = "docs"
 HEADERS = {
@@ -151,14 +154,21 @@ def call(emulator, what, event, status, code, headers=(), seconds=30):
     return body
 
 
-def session(functions, suffix):
+# The routes that were asked.
+invoked = set()
+
+
+def session(emulators, suffix):
     """One account's life: registered, logged in twice, logged out. Returns a token of it."""
     userid = f"ev-{secrets.token_hex(4)[:7]}"
     what = "payload 1.0" if suffix else "payload 2.0"
 
     def send(name, title, status, code, token="none", headers=()):
-        function = functions[name.removesuffix("-form")]
-        return call(function, f"{what}: {title}", load(name + suffix, userid, token), status, code, headers)
+        event = load(name + suffix, userid, token)
+        context = event["requestContext"]
+        invoked.add(context.get("routeKey") or f"{context['httpMethod']} {context['resourcePath']}")
+        emulator = emulators[name.removesuffix("-form")]
+        return call(emulator, f"{what}: {title}", event, status, code, headers)
 
     user = (send("register", "register", 200, 1).get("data") or {}).get("user_info") or {}
     check(f"{what}: register: the user is returned", user.get("userid") == userid, user)
@@ -232,15 +242,18 @@ def short_key(function):
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 try:
-    functions = {name: Emulator(name, options.database_url) for name in FUNCTIONS}
-    session(functions, "")
-    token = session(functions, "-rest")
+    emulators = {name: Emulator(name, options.database_url) for name in FUNCTIONS}
+    session(emulators, "")
+    token = session(emulators, "-rest")
+    expected = {f"{method} {path}" for function in FUNCTIONS.values() for method, path in function["routes"]}
+    check("every route of functions/lib.rs is in `session`", expected == invoked, expected ^ invoked)
     for name in FUNCTIONS:
-        log = functions[name].log.read_text()
+        log = emulators[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")
     documentation(Emulator(DOCS, database_url=None))
-    for name in FUNCTIONS:
-        short_key(name)
+    for name, function in FUNCTIONS.items():
+        if "keys" in function["needs"]:
+            short_key(name)
     dead_database("that refuses connections", f"postgres://nobody@127.0.0.1:{free_ports(1)[0]}/none", token)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dead_database("that never answers", f"postgres://nobody@127.0.0.1:{silent.getsockname()[1]}/none", token)

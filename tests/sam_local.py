@@ -31,6 +31,8 @@ import tempfile
 import time
 import urllib.request
 
+from functions import functions
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE_IMAGE = "localbase/provided:al2023"
 INSIDE = "PEOPLE_SAM_LOCAL_INSIDE"
@@ -193,10 +195,11 @@ class Sam:
         settings = {name: "" for name in ("DATABASE_SECRET_ARN", "SECRET_KEY_ARN", "SECRET_KEY_PREVIOUS_ARN")}
         settings |= {"DATABASE_URL": database_url, "DATABASE_IAM_AUTH": "false", "DATABASE_POOLER": "none",
                      "SECRET_KEY": secrets.token_hex(32)}
-        self.settings, self.work, self.arguments = work / "env.json", work, arguments
+        self.settings, self.work, self.arguments, self.invoked = work / "env.json", work, arguments, {"migrate"}
         self.settings.write_text(json.dumps({"Parameters": settings}))
 
     def invoke(self, function, event):
+        self.invoked.add(function.lower())
         path = self.work / "event.json"
         path.write_text(json.dumps(event))
         done = run("sam", "local", "invoke", function, "--event", path, "--env-vars", self.settings, *self.arguments,
@@ -259,6 +262,8 @@ def invoke_every_function(sam):
     expect("Me", 401, 40103, token)
     answer = sam.invoke("Purge", {})
     check(f"sam local invoke Purge: {answer}", answer.get("sessions") == 0 and answer.get("complete"), answer)
+    expected = {function["name"] for function in functions()}
+    check("every function of functions/lib.rs was invoked", expected == sam.invoked, expected ^ sam.invoked)
 
 
 def session_of_the_readme(base):

@@ -1,6 +1,6 @@
 //! `GET /`: an example of a client, in `local/example`, to read and to try.
 
-use shared::pages::{Content, Page};
+use shared::http::pages::{Content, Page};
 
 /// Its own files and requests to its own server.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \

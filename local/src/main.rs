@@ -57,8 +57,7 @@ async fn run() -> Result<(), Failure> {
     }
     let embedded = embedded_database(&mut environment, &state).await?.map(Arc::new);
     let outcome = async {
-        aws::resolve_secret_keys(&mut environment).await?;
-        let config = Config::from_environment(&environment)?;
+        let config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
         let place = place(&config.database);
         let app = app(config, &place).await?;
         announce(listener.local_addr()?, &place, embedded.is_some());

@@ -1,29 +1,59 @@
-//! What one instance keeps between requests.
+//! What an instance keeps between requests. Each function builds only what its routes need.
 
+use std::sync::Arc;
+
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::aws::{self, AwsError};
-use crate::config::{Config, ConfigError, Environment, Limits};
+use crate::config::{Config, ConfigError, DatabaseConfig, Environment, Limits, PasswordConfig, TokenConfig};
 use crate::database::Database;
 use crate::password::Passwords;
-use crate::password_policy::PasswordPolicy;
 use crate::token::Keys;
 
-/// Built once, at the cold start, and shared by every request of the instance.
+/// What a function keeps between requests.
+pub trait State: Sized + Send + Sync + 'static {
+    /// What it takes from its environment.
+    const NEEDS: &'static [Need];
+
+    /// Reads its settings in `environment`, and the secrets that they name. Opens no connection yet.
+    fn load(environment: &Environment) -> impl Future<Output = Result<Self, StartError>> + Send;
+
+    /// The same, of an instance that serves every function.
+    fn part_of(app: &App) -> Self;
+
+    /// What to connect to before the first request.
+    fn database(&self) -> &Database;
+}
+
+/// What a function is given: settings, secrets, memory, rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// The database, as the application's role.
+    Database,
+    /// The database, as its owner.
+    DatabaseOwner,
+    /// The keys that sign access tokens.
+    Keys,
+    /// Memory to hash passwords in.
+    Passwords,
+}
+
+/// Everything: what a function needs that checks passwords and signs tokens.
+#[derive(Clone)]
 pub struct App {
     /// The connections to PostgreSQL.
-    pub database: Database,
-    /// Which passwords may be set.
-    pub password_policy: PasswordPolicy,
+    pub database: Arc<Database>,
     /// Hashes and verifies passwords.
-    pub passwords: Passwords,
+    pub passwords: Arc<Passwords>,
     /// Signs and verifies access tokens.
-    pub keys: Keys,
+    pub keys: Arc<Keys>,
     /// How many attempts are free.
     pub limits: Limits,
 }
 
-/// Why there is no [`App`].
+/// Why a function cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A setting is missing or unusable: to try again would not help.
@@ -35,24 +65,53 @@ pub enum StartError {
 }
 
 impl App {
-    /// Reads the settings in `environment`, and the secrets that they name.
-    ///
-    /// # Errors
-    /// Names the setting or the secret.
-    pub async fn load(mut environment: Environment) -> Result<Self, StartError> {
-        aws::resolve_secret_keys(&mut environment).await?;
-        Ok(Self::new(Config::from_environment(&environment)?))
-    }
-
     /// Opens no connection and allocates no hashing memory yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            database: Database::new(config.database),
-            password_policy: config.passwords.policy,
-            passwords: Passwords::new(config.passwords.parameters),
-            keys: Keys::new(&config.tokens),
+            database: Arc::new(Database::new(config.database)),
+            passwords: Arc::new(Passwords::new(&config.passwords)),
+            keys: Arc::new(Keys::new(&config.tokens)),
             limits: config.limits,
         }
+    }
+}
+
+impl State for App {
+    const NEEDS: &'static [Need] = &[Need::Database, Need::Keys, Need::Passwords];
+
+    async fn load(environment: &Environment) -> Result<Self, StartError> {
+        Ok(Self::new(Config {
+            database: DatabaseConfig::from_environment(environment)?,
+            passwords: PasswordConfig::from_environment(environment)?,
+            limits: Limits::from_environment(environment)?,
+            tokens: TokenConfig::from_environment(&aws::with_secret_keys(environment).await?)?,
+        }))
+    }
+
+    fn part_of(app: &App) -> Self {
+        app.clone()
+    }
+
+    fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+impl State for Arc<Database> {
+    const NEEDS: &'static [Need] = &[Need::Database];
+
+    async fn load(environment: &Environment) -> Result<Self, StartError> {
+        Ok(Self::new(Database::new(DatabaseConfig::from_environment(
+            environment,
+        )?)))
+    }
+
+    fn part_of(app: &App) -> Self {
+        app.database.clone()
+    }
+
+    fn database(&self) -> &Database {
+        self
     }
 }

@@ -212,23 +212,38 @@ fn rds_token(
     Ok(request.uri().to_string().trim_start_matches("https://").into())
 }
 
-/// Puts the secrets that `SECRET_KEY_ARN` and `SECRET_KEY_PREVIOUS_ARN` name in the place of the settings they stand
-/// for. Without them it asks nobody.
+/// `environment` with the secrets that `SECRET_KEY_ARN` and `SECRET_KEY_PREVIOUS_ARN` name in the place of the settings
+/// that they stand for. Without them it asks nobody. A previous key that cannot be had is left out: only the tokens that
+/// it signed are refused then, not everybody's.
 ///
 /// # Errors
-/// When AWS does not give one of them.
-pub async fn resolve_secret_keys(environment: &mut Environment) -> Result<(), AwsError> {
+/// When AWS does not give the secret of `SECRET_KEY_ARN`.
+pub async fn with_secret_keys(environment: &Environment) -> Result<Environment, AwsError> {
     let aws = Aws::default();
-    for (name, arn_name) in [
-        ("SECRET_KEY", "SECRET_KEY_ARN"),
-        ("SECRET_KEY_PREVIOUS", "SECRET_KEY_PREVIOUS_ARN"),
-    ] {
-        if let (None, Some(arn)) = (environment.text(name), environment.text(arn_name)) {
-            let secret = aws.secret(arn).await?;
-            environment.set_default(name, secret.expose_secret());
-        }
+    let secret = async |name, arn_name| match (environment.text(name), environment.text(arn_name)) {
+        (None, Some(arn)) => aws.secret(arn).await.map(Some),
+        _ => Ok(None),
+    };
+    let (current, previous) = tokio::join!(
+        secret("SECRET_KEY", "SECRET_KEY_ARN"),
+        secret("SECRET_KEY_PREVIOUS", "SECRET_KEY_PREVIOUS_ARN"),
+    );
+    let mut environment = environment.clone();
+    if let Some(key) = current? {
+        environment.set_default("SECRET_KEY", key.expose_secret());
     }
-    Ok(())
+    match previous {
+        Ok(Some(key)) if key.expose_secret().len() >= config::MIN_KEY_BYTES => {
+            environment.set_default("SECRET_KEY_PREVIOUS", key.expose_secret());
+        }
+        Ok(None) => {}
+        Ok(Some(_)) => tracing::error!(
+            "the secret of SECRET_KEY_PREVIOUS_ARN is shorter than {} bytes: tokens that it signed are refused",
+            config::MIN_KEY_BYTES
+        ),
+        Err(error) => tracing::error!(%error, "no previous key: tokens that it signed are refused"),
+    }
+    Ok(environment)
 }
 
 #[cfg(test)]

@@ -110,6 +110,9 @@ impl ConfigError {
     }
 }
 
+/// Fewest bytes of a signing key (RFC 7518 §3.2): a key of the size of the hash or larger; HS256's is the smallest.
+pub const MIN_KEY_BYTES: usize = 32;
+
 /// Names and values to take settings from: the process's own variables, or in a test a map.
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, String>);
@@ -179,8 +182,6 @@ impl Environment {
     }
 
     fn secret_key(&self, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
-        /// RFC 7518 §3.2: a key of the size of the hash or larger; HS256's is the smallest.
-        const MIN_KEY_BYTES: usize = 32;
         match self.text(name) {
             Some(key) if key.len() < MIN_KEY_BYTES => Err(ConfigError::new(
                 name,
@@ -226,7 +227,11 @@ impl Config {
 }
 
 impl Limits {
-    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+    /// The settings of this kind in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         /// As much as the database's integer holds.
         const MOST: u32 = i32::MAX as u32;
         Ok(Self {
@@ -329,7 +334,11 @@ pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 impl TokenConfig {
-    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+    /// The settings of this kind in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const KEY: &str = "SECRET_KEY";
         const MINUTES: &str = "ACCESS_TOKEN_EXPIRE_MINUTES";
         let secret_key = environment
@@ -363,7 +372,11 @@ fn issuer(environment: &Environment) -> &str {
 }
 
 impl PasswordConfig {
-    fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+    /// The settings of this kind in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         use password::{MAX_PARAMETERS, Parameters};
         let parallelism = environment.number("ARGON2_PARALLELISM", 1, 1..=MAX_PARAMETERS.parallelism)?;
         // RFC 9106 §3.1: at least 8 KiB for each lane.

@@ -28,10 +28,7 @@ pub enum Error {
     /// No such path.
     NotFound,
     /// The path has no such method.
-    MethodNotAllowed {
-        /// The methods that it has, as the header `Allow` lists them.
-        allow: String,
-    },
+    MethodNotAllowed,
     /// The userid is taken.
     UseridTaken,
     /// The body is over 16 KiB.
@@ -76,10 +73,8 @@ impl Error {
             Self::WrongCredentials { .. } => Self::NoCredentials,
             Self::NoCredentials => Self::TokenNotLive,
             Self::TokenNotLive => Self::NotFound,
-            Self::NotFound => Self::MethodNotAllowed {
-                allow: "GET".to_owned(),
-            },
-            Self::MethodNotAllowed { .. } => Self::UseridTaken,
+            Self::NotFound => Self::MethodNotAllowed,
+            Self::MethodNotAllowed => Self::UseridTaken,
             Self::UseridTaken => Self::BodyTooLarge,
             Self::BodyTooLarge => Self::UnsupportedMediaType,
             Self::UnsupportedMediaType => Self::Refused(vec![FieldError {
@@ -105,7 +100,7 @@ impl Error {
                 StatusCode::UNAUTHORIZED
             }
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UseridTaken => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -125,7 +120,7 @@ impl Error {
             Self::NoCredentials => 40102,
             Self::TokenNotLive => 40103,
             Self::NotFound => 40401,
-            Self::MethodNotAllowed { .. } => 40501,
+            Self::MethodNotAllowed => 40501,
             Self::UseridTaken => 40901,
             Self::BodyTooLarge => 41301,
             Self::UnsupportedMediaType => 41501,
@@ -145,7 +140,7 @@ impl Error {
             Self::NoCredentials => "A bearer token is required.",
             Self::TokenNotLive => "The bearer token is not valid or no longer valid.",
             Self::NotFound => "There is no such path.",
-            Self::MethodNotAllowed { .. } => "The path has no such method.",
+            Self::MethodNotAllowed => "The path has no such method.",
             Self::UseridTaken => "The userid is taken.",
             Self::BodyTooLarge => "The body is larger than 16 KiB.",
             Self::UnsupportedMediaType => "The content type is not supported.",
@@ -177,7 +172,7 @@ impl Error {
             }
             Self::NoCredentials
             | Self::NotFound
-            | Self::MethodNotAllowed { .. }
+            | Self::MethodNotAllowed
             | Self::UseridTaken
             | Self::Defect(_)
             | Self::Unavailable(_) => None,

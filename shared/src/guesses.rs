@@ -21,8 +21,10 @@ const YEAR: f64 = 2.08;
 /// A day of a hundred years.
 const DATE: f64 = 4.56;
 
-/// Longest word that is looked for.
+/// Longest word of the lists.
 const MAX_WORD: usize = 24;
+/// Longest pattern that may follow one that is none: a date.
+const MAX_PATTERN: usize = 8;
 /// Longest run of single characters below [`EASY`].
 const MAX_ANY: usize = 5;
 /// Most parts of which a password that contains a word of the context is easily guessed.
@@ -50,8 +52,9 @@ pub(crate) struct Guesses {
 
 /// Estimates for `password`, which is in lower case and in NFKC as the words of `context` are.
 pub(crate) fn estimate(password: &str, context: &[String]) -> Guesses {
+    let context = Context::of(context);
     let chars: Vec<char> = password.chars().collect();
-    let mut guesses = Cut::of(&chars, context, true).guesses();
+    let mut guesses = Cut::of(&chars, &context, true).guesses();
     let count = |n: usize| (0..n).map(|_| 1.0).sum::<f64>();
 
     // A sign or two before or after: "Summer2026!".
@@ -59,24 +62,101 @@ pub(crate) fn estimate(password: &str, context: &[String]) -> Guesses {
         .trim_matches(|c: char| !c.is_alphanumeric())
         .chars()
         .collect();
-    if !framed.is_empty() && framed.len() < chars.len() {
-        let signs = ANY_CHARACTER * count(chars.len() - framed.len()) + VARIATION;
-        let framed = Cut::of(&framed, context, true).guesses();
+    let signs = ANY_CHARACTER * count(chars.len() - framed.len()) + VARIATION;
+    if framed.len() < chars.len() && signs < EASY {
+        let framed = Cut::of(&framed, &context, true).guesses();
         guesses.common = guesses.common.min(framed.common + signs);
     }
 
     // Something between the letters of a name or the digits of a number: "ali-ce", "12/25/1990".
     let joined: Vec<char> = chars.iter().copied().filter(|c| c.is_alphanumeric()).collect();
-    if !joined.is_empty() && joined.len() < chars.len() {
-        let between = VARIATION * count(chars.len() - joined.len());
+    let between = VARIATION * count(chars.len() - joined.len());
+    if joined.len() < chars.len() && between < EASY {
         let all_digits = joined.iter().all(char::is_ascii_digit);
-        let joined = Cut::of(&joined, context, true).guesses();
+        let joined = Cut::of(&joined, &context, true).guesses();
         guesses.context = guesses.context.min(joined.context + between);
         if all_digits {
             guesses.common = guesses.common.min(joined.common + between);
         }
     }
     guesses
+}
+
+/// The words of the context as they may be written.
+struct Context {
+    /// Forwards.
+    plain: Vec<Vec<char>>,
+    /// Backwards, and with "leet" undone, forwards and backwards.
+    varied: Vec<Vec<char>>,
+    /// The digits of its numbers.
+    numbers: Vec<Vec<char>>,
+}
+
+impl Context {
+    fn of(words: &[String]) -> Self {
+        let mut context = Self {
+            plain: words.iter().map(|word| word.chars().collect()).collect(),
+            varied: Vec::new(),
+            numbers: Vec::new(),
+        };
+        for word in &context.plain {
+            for reading in READINGS {
+                let read: Vec<char> = word.iter().map(|c| read(*c, reading)).collect();
+                context.varied.push(read.iter().rev().copied().collect());
+                context.varied.push(read);
+            }
+            if word.iter().all(char::is_ascii_digit) {
+                context.numbers.push(word.clone());
+            }
+        }
+        context.varied.sort_unstable();
+        context.varied.dedup();
+        context
+    }
+}
+
+/// A text in every way to read it.
+struct Text<'a> {
+    chars: &'a [char],
+    readings: [Vec<char>; READINGS.len()],
+    /// For the lists, which are ASCII: forwards and backwards; 0 stands for any other character.
+    forwards: [Vec<u8>; READINGS.len()],
+    backwards: [Vec<u8>; READINGS.len()],
+}
+
+impl<'a> Text<'a> {
+    fn of(chars: &'a [char]) -> Self {
+        let readings = READINGS.map(|reading| chars.iter().map(|c| read(*c, reading)).collect::<Vec<_>>());
+        let ascii = |c: &char| u8::try_from(*c).ok().filter(u8::is_ascii).unwrap_or(0);
+        Self {
+            chars,
+            forwards: readings.each_ref().map(|text| text.iter().map(ascii).collect()),
+            backwards: readings
+                .each_ref()
+                .map(|text| text.iter().rev().map(ascii).collect()),
+            readings,
+        }
+    }
+
+    /// The guesses of a common word in `length` characters from `start` on: as it is, backwards, or in "leet".
+    fn guesses_of_word(&self, start: usize, length: usize) -> Option<f64> {
+        let end = start + length;
+        let backwards = self.chars.len() - end..self.chars.len() - start;
+        let plain = &self.forwards[0][start..end];
+        if let Some(rank) = rank_of(plain) {
+            return Some(rank);
+        }
+        let has_letter = plain.iter().any(u8::is_ascii_alphabetic);
+        let varied = (0..READINGS.len()).find_map(|n| {
+            let read = &self.forwards[n][start..end];
+            if n > 0 && (!has_letter || read == plain) {
+                return None;
+            }
+            let forwards = if n > 0 { rank_of(read) } else { None };
+            forwards.or_else(|| rank_of(&self.backwards[n][backwards.clone()]))
+        });
+        varied.map(|rank| rank + VARIATION)
+    }
 }
 
 /// The cheapest cuts of the beginnings of a text: by the number of parts, with and without a word of the context, and by
@@ -86,38 +166,74 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(chars: &[char], context: &[String], with_repetitions: bool) -> Self {
+    fn of(chars: &[char], context: &Context, with_repetitions: bool) -> Self {
+        let text = Text::of(chars);
         let mut cut = Self {
             least: vec![[[EASY; 2]; MAX_PARTS + 1]; chars.len() + 1],
         };
         cut.least[0][0][0] = 0.0;
         for start in 0..chars.len() {
-            if cut.least[start].iter().flatten().all(|least| *least >= EASY) {
+            // No use in going on from where it is hard already.
+            if cut.least[start][..MAX_PARTS]
+                .iter()
+                .flatten()
+                .all(|least| *least >= EASY)
+            {
                 continue;
             }
             let rest = &chars[start..];
-            for length in 1..=rest.len().min(MAX_WORD) {
-                let part = &rest[..length];
-                cut.add(start, length, guesses_of_common(part), false);
-                if is_context_word(part, context) {
-                    cut.add(start, length, CONTEXT_WORD, false);
-                    cut.add(start, length, CONTEXT_WORD, true);
-                } else if has_context_variation(part, context) {
-                    cut.add(start, length, CONTEXT_WORD + VARIATION, true);
+            let mut any = 0.0;
+            for length in 1..=rest.len().min(MAX_ANY) {
+                any += ANY_CHARACTER;
+                cut.add(start, length, any, false);
+            }
+            for length in 3..=rest.len().min(MAX_WORD) {
+                if text.forwards[0][start + length - 1] == 0 {
+                    break;
+                }
+                if let Some(guesses) = text.guesses_of_word(start, length) {
+                    cut.add(start, length, guesses, false);
                 }
             }
             for length in 3..=rest.len() {
                 match guesses_of_pattern(&rest[..length]) {
                     Some(guesses) => cut.add(start, length, guesses, false),
-                    None if length > MAX_WORD => break,
+                    None if length > MAX_PATTERN => break,
                     None => {}
                 }
             }
+            cut.add_context(&text, start, context);
             if with_repetitions {
                 cut.add_repetitions(chars, start, context);
             }
         }
         cut
+    }
+
+    fn add_context(&mut self, text: &Text, start: usize, context: &Context) {
+        /// Fewest digits of a telephone number that say whose it is.
+        const DIGITS: usize = 5;
+        let rest = &text.chars[start..];
+        for word in context.plain.iter().filter(|word| rest.starts_with(word)) {
+            self.add(start, word.len(), CONTEXT_WORD, true);
+        }
+        for reading in &text.readings {
+            let rest = &reading[start..];
+            for word in context.varied.iter().filter(|word| rest.starts_with(word)) {
+                self.add(start, word.len(), CONTEXT_WORD + VARIATION, true);
+            }
+        }
+        let digits = rest.iter().take_while(|c| c.is_ascii_digit()).count();
+        for length in DIGITS..=digits {
+            let piece = &rest[..length];
+            if context
+                .numbers
+                .iter()
+                .any(|number| number.windows(length).any(|window| window == piece))
+            {
+                self.add(start, length, CONTEXT_WORD, true);
+            }
+        }
     }
 
     fn add(&mut self, start: usize, length: usize, guesses: f64, of_context: bool) {
@@ -132,7 +248,7 @@ impl Cut {
     }
 
     /// What repeats from `start` on, of the shortest period, unless it does so from the character before.
-    fn add_repetitions(&mut self, chars: &[char], start: usize, context: &[String]) {
+    fn add_repetitions(&mut self, chars: &[char], start: usize, context: &Context) {
         let rest = &chars[start..];
         for period in 1..=rest.len() / 2 {
             let repeated = rest
@@ -189,25 +305,8 @@ impl Cut {
     }
 }
 
-/// A common word, forwards or backwards, with or without "leet"; else characters that may be anything.
-fn guesses_of_common(part: &[char]) -> f64 {
-    let any = part.iter().take(MAX_ANY + 1).map(|_| ANY_CHARACTER).sum();
-    if part.len() < 3 {
-        return any;
-    }
-    let plain: String = part.iter().collect();
-    let varied = || {
-        variations(part)
-            .find_map(|word| rank_of(&word))
-            .map(|rank| rank + VARIATION)
-    };
-    rank_of(&plain)
-        .or_else(varied)
-        .map_or(any, |guesses| guesses.min(any))
-}
-
 /// The rank of a common word, to half a decade.
-fn rank_of(word: &str) -> Option<f64> {
+fn rank_of(word: &[u8]) -> Option<f64> {
     /// Of a password that is listed without a rank: most of them are beyond the first thousand.
     const UNRANKED: f64 = 3.0;
     let half_decades = COMMON_WORDS.get(word).and_then(|rank| rank.parse().ok());
@@ -215,40 +314,15 @@ fn rank_of(word: &str) -> Option<f64> {
     ranked.or_else(|| COMMON_PASSWORDS.get(word).map(|_| UNRANKED))
 }
 
-/// A part that is a word of the context, or a piece of one of its numbers.
-fn is_context_word(part: &[char], context: &[String]) -> bool {
-    /// Fewest digits of a telephone number that say whose it is.
-    const DIGITS: usize = 5;
-    let plain: String = part.iter().collect();
-    context.iter().any(|word| {
-        *word == plain
-            || (part.len() >= DIGITS
-                && word.contains(&plain)
-                && word.bytes().all(|byte| byte.is_ascii_digit()))
-    })
-}
+/// How a "1" is read: as itself, as all other characters too; as an i; as an l.
+const READINGS: [char; 3] = ['1', 'i', 'l'];
 
-fn has_context_variation(part: &[char], context: &[String]) -> bool {
-    part.len() > 1 && variations(part).any(|varied| context.contains(&varied))
-}
-
-/// A text backwards, and in the readings of "leet" where it has some, forwards and backwards.
-fn variations(part: &[char]) -> impl Iterator<Item = String> + '_ {
-    let has_letter = part.iter().any(|c| c.is_alphabetic());
-    let has_leet = part.iter().any(|c| unleeted(*c, 'i') != *c);
-    let backwards = std::iter::once_with(|| part.iter().rev().collect());
-    let readings: &[char] = if has_letter && has_leet { &['i', 'l'] } else { &[] };
-    backwards.chain(readings.iter().flat_map(|one| {
-        let read: Vec<char> = part.iter().map(|c| unleeted(*c, *one)).collect();
-        [read.iter().collect(), read.iter().rev().collect()]
-    }))
-}
-
-/// The letter that a digit or sign stands for; `one` for what may be an i or an l.
-fn unleeted(c: char, one: char) -> char {
+/// The letter that a digit or sign stands for, where it is read as one.
+fn read(c: char, reading: char) -> char {
     match c {
+        _ if reading == READINGS[0] => c,
         '0' => 'o',
-        '1' | '!' | '|' => one,
+        '1' | '!' | '|' => reading,
         '2' => 'z',
         '3' | '€' => 'e',
         '4' | '@' => 'a',

@@ -10,6 +10,8 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::config::PasswordConfig;
+use crate::password_policy::PasswordPolicy;
 use crate::validation::ValidationError;
 
 /// Parameters of Argon2id.
@@ -96,6 +98,7 @@ pub enum Verdict {
 pub struct Passwords {
     hasher: Arc<Hasher>,
     permits: Arc<Semaphore>,
+    policy: PasswordPolicy,
 }
 
 struct Hasher {
@@ -107,20 +110,27 @@ struct Hasher {
 }
 
 impl Passwords {
-    /// `parameters` of new hashes. Allocates nothing yet.
+    /// As the settings say. Allocates nothing yet.
     #[must_use]
-    pub fn new(parameters: Parameters) -> Self {
+    pub fn new(config: &PasswordConfig) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             hasher: Arc::new(Hasher {
-                parameters,
+                parameters: config.parameters,
                 memory: Mutex::default(),
                 random: SystemRandom::new(),
                 #[cfg(test)]
                 computed: Mutex::default(),
             }),
             permits: Arc::new(Semaphore::new(processors)),
+            policy: config.policy.clone(),
         }
+    }
+
+    /// Which passwords may be set.
+    #[must_use]
+    pub fn policy(&self) -> &PasswordPolicy {
+        &self.policy
     }
 
     /// A PHC string for a new password.
@@ -487,13 +497,20 @@ mod tests {
         }
     }
 
+    fn configured() -> Passwords {
+        Passwords::new(&PasswordConfig {
+            policy: PasswordPolicy::new(8, &[]),
+            parameters: CONFIGURED,
+        })
+    }
+
     fn kinds(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
     /// What a failed attempt on `stored` computes, in no order.
     fn work_of_failure(stored: Option<&str>, in_use: &[String]) -> Vec<String> {
-        let passwords = Passwords::new(CONFIGURED);
+        let passwords = configured();
         let password = Password::new("wrong password").unwrap();
         let verdict = passwords.hasher.verify(&password, stored, in_use).unwrap();
         assert_eq!(verdict, Verdict::Wrong);
@@ -596,7 +613,7 @@ mod tests {
     /// Below the boundary: they take about a second each, which a request's deadline may not leave on a busy machine.
     #[test]
     fn hashes_at_the_bounds_are_computed() {
-        let hasher = Passwords::new(CONFIGURED).hasher;
+        let hasher = configured().hasher;
         for stored in [
             "$argon2id$v=19$m=262144,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$oOhmZUyjLgi1tbYM62t3McRv+Qmh4ogkvcTWZlVygLQ",
             "$2b$14$abcdefghijklmnopqrstuuR.Dq4AGB7Nbc2V3071d1urQAqMtPkf6",

@@ -43,7 +43,7 @@ impl PasswordPolicy {
             return Err(ValidationError::TooLong(MAX_LENGTH));
         }
         let folded = folded(typed);
-        if COMMON_PASSWORDS.get(&folded).is_some() {
+        if COMMON_PASSWORDS.get(folded.as_bytes()).is_some() {
             return Err(ValidationError::CommonPassword);
         }
         let mut words: Vec<String> = context.iter().flat_map(|value| words_of(value)).collect();

@@ -14,7 +14,7 @@ pub(crate) static COMMON_WORDS: WordList = WordList(include_str!("common_words.t
 
 impl WordList {
     /// What is known of `word`: empty where its line has no tab. `None` when it is not listed.
-    pub(crate) fn get(&self, word: &str) -> Option<&'static str> {
+    pub(crate) fn get(&self, word: &[u8]) -> Option<&'static str> {
         let (mut start, mut end) = (0, self.0.len());
         while start < end {
             let middle = usize::midpoint(start, end);
@@ -29,7 +29,7 @@ impl WordList {
                 .map_or(bytes.len(), |at| middle + at);
             let line = self.0.get(line_start..line_end)?;
             let (listed, known) = line.split_once('\t').unwrap_or((line, ""));
-            match listed.cmp(word) {
+            match listed.as_bytes().cmp(word) {
                 Ordering::Equal => return Some(known),
                 Ordering::Less => start = line_end + 1,
                 Ordering::Greater => end = line_start,
@@ -48,7 +48,7 @@ mod tests {
         for list in [&COMMON_PASSWORDS, &COMMON_WORDS] {
             for line in list.0.lines() {
                 let (word, known) = line.split_once('\t').unwrap_or((line, ""));
-                assert_eq!(list.get(word), Some(known), "{word}");
+                assert_eq!(list.get(word.as_bytes()), Some(known), "{word}");
             }
             for word in [
                 "",
@@ -62,7 +62,7 @@ mod tests {
                 "é",
                 "\u{10ffff}",
             ] {
-                assert_eq!(list.get(word), None, "{word}");
+                assert_eq!(list.get(word.as_bytes()), None, "{word}");
             }
         }
     }

@@ -26,9 +26,8 @@ use std::time::Instant;
 use lambda_http::Body;
 use lambda_http::http::Request;
 use local::postgres::Server;
-use local::server::ENDPOINTS;
 use serde_json::{Value, json};
-use shared::http_event::Gateway;
+use shared::http::event::Gateway;
 use shared::password::Parameters;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -231,8 +230,7 @@ impl Subject {
             }
             // By the time this is answered, the server has written down what came before it.
             let health = Request::builder().uri("/health").body(Body::Empty)?;
-            let endpoint = ENDPOINTS.into_iter().find(|endpoint| endpoint.path == "/health");
-            service.invoke(endpoint.expect("health"), health).await;
+            service.invoke(harness::route("/health"), health).await;
             let text = String::from_utf8_lossy(&std::fs::read(&log)?[before..]).into_owned();
             let mut found = plans::in_log(&text);
             found.retain(|plan| !plan.statement.contains("_sqlx_migrations"));
@@ -248,11 +246,7 @@ fn service(database: Database) -> Service {
 }
 
 async fn invoke(service: &Service, kind: Kind, request: lambda_http::Request) -> Reply {
-    let endpoint = ENDPOINTS
-        .into_iter()
-        .find(|endpoint| endpoint.path == kind.path())
-        .expect("a function for the path");
-    service.invoke(endpoint, request).await
+    service.invoke(harness::route(kind.path()), request).await
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -32,7 +32,11 @@ impl Role {
     }
 
     async fn migrate(&self) -> serde_json::Value {
-        json!(migrate::handle(&self.environment()).await.expect("it migrates"))
+        json!(
+            functions::migrate::handle(&self.environment())
+                .await
+                .expect("it migrates")
+        )
     }
 
     /// The same database, as this role with a password.
@@ -83,9 +87,9 @@ async fn in_parallel_it_is_harmless() {
     make_rds_iam(&role.database).await;
     let environment = role.environment();
     let (a, b, c) = tokio::join!(
-        migrate::handle(&environment),
-        migrate::handle(&environment),
-        migrate::handle(&environment)
+        functions::migrate::handle(&environment),
+        functions::migrate::handle(&environment),
+        functions::migrate::handle(&environment)
     );
     for report in [a, b, c] {
         assert_eq!(report.expect("it migrates").role, role.name);
@@ -153,7 +157,7 @@ async fn without_an_owner_that_may_it_fails_and_says_why() {
         "DATABASE_URL",
         "postgres://nobody:nothing@127.0.0.1:1/none?sslmode=disable",
     )];
-    let failure = migrate::handle(&environment.into_iter().collect())
+    let failure = functions::migrate::handle(&environment.into_iter().collect())
         .await
         .unwrap_err()
         .to_string();

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use axum::http::Method;
 use lambda_http::Body;
-use local::server::{ENDPOINTS, pages};
+use local::server::pages;
 use serde_json::{Map, Value, json};
-use shared::http_event;
+use shared::http::event;
 
 use crate::harness::{Database, Reply, Service, request};
 
@@ -72,7 +72,7 @@ async fn a_page_has_no_other_method_and_no_neighbours() {
         for method in [Method::POST, Method::PUT, Method::OPTIONS] {
             let reply = service.send(request(method, page.path, &[], "")).await;
             reply.assert_error(405, 40501, "The path has no such method.");
-            assert_eq!(reply.header("allow"), Some("GET"));
+            assert_eq!(reply.header("allow"), Some("GET,HEAD"));
         }
     }
     for path in [
@@ -114,10 +114,10 @@ async fn the_function_answers_with_the_events_of_either_gateway() {
         include_str!("../events/docs-rest.json"),
     ] {
         let answer = async |path: &str| {
-            let event = event.replace("/docs\"", &format!("{path}\""));
-            shared::pages::answer(&docs::PAGES, http_event::request(&event)).await
+            let event = event::request(&event.replace("/docs\"", &format!("{path}\"")));
+            shared::http::pages::answer(&functions::docs::PAGES, event).await
         };
-        for page in &docs::PAGES {
+        for page in &functions::docs::PAGES {
             let response = answer(page.path).await;
             assert_eq!(response.status(), 200, "{}", page.path);
             assert_eq!(response.headers()["content-type"], page.content_type);
@@ -140,7 +140,7 @@ async fn the_function_answers_with_the_events_of_either_gateway() {
 // --- The description
 
 fn description() -> Value {
-    serde_json::from_str(docs::OPENAPI).expect("JSON")
+    serde_json::from_str(functions::docs::OPENAPI).expect("JSON")
 }
 
 /// `/paths/…` and the like: the members of an object in the description.
@@ -160,11 +160,14 @@ fn resolve<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
 async fn the_description_is_served_as_it_is_committed() {
     let service = Service::start().await;
     let reply = service.send(request(Method::GET, "/openapi.json", &[], "")).await;
-    assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, docs::OPENAPI));
+    assert_eq!(
+        (reply.status.as_u16(), reply.text.as_str()),
+        (200, functions::docs::OPENAPI)
+    );
 }
 
 #[test]
-fn every_endpoint_is_described_and_nothing_else() {
+fn every_route_is_described_and_nothing_else() {
     let description = description();
     let described: BTreeSet<(String, String)> = members(&description["paths"])
         .iter()
@@ -174,8 +177,10 @@ fn every_endpoint_is_described_and_nothing_else() {
                 .map(|method| (method.to_uppercase(), path.clone()))
         })
         .collect();
-    let served = ENDPOINTS.map(|endpoint| (endpoint.method.to_owned(), endpoint.path.to_owned()));
-    assert_eq!(described, served.into());
+    let served = functions::routes()
+        .into_iter()
+        .map(|route| (route.method().to_owned(), route.path().to_owned()));
+    assert_eq!(described, served.collect());
 }
 
 #[test]

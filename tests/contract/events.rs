@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 
 use lambda_http::{Body, Request};
-use local::server::ENDPOINTS;
 use serde_json::{Value, json};
+use shared::http::event;
 use shared::http::source_address;
-use shared::http_event;
 
-use crate::harness::{PASSWORD, Reply, Service};
+use crate::harness::{PASSWORD, Reply, Service, route};
 
 /// An event in both formats, as the gateways send it: name, HTTP API, REST API.
 macro_rules! event {
@@ -95,16 +94,12 @@ impl Event {
     }
 
     fn request(&self) -> Request {
-        http_event::request(&self.json.to_string())
+        event::request(&self.json.to_string())
     }
 
     /// Sends it to the function behind its route.
     async fn send(&self, service: &Service) -> Reply {
-        let endpoint = ENDPOINTS
-            .into_iter()
-            .find(|endpoint| endpoint.path == self.path)
-            .expect("a function for the path");
-        service.invoke(endpoint, self.request()).await
+        service.invoke(route(&self.path), self.request()).await
     }
 }
 
@@ -383,11 +378,7 @@ async fn a_token_in_the_query_of_an_event_is_never_read() {
 #[tokio::test]
 async fn a_request_without_a_gateways_context_is_served_too() {
     let service = Service::start().await;
-    let endpoint = ENDPOINTS
-        .into_iter()
-        .find(|endpoint| endpoint.path == "/health")
-        .expect("health");
-    let reply = service.invoke(endpoint, Request::new(Body::Empty)).await;
+    let reply = service.invoke(route("/health"), Request::new(Body::Empty)).await;
     assert_eq!(reply.status, 200);
     reply.assert_common_headers();
 }

@@ -12,12 +12,18 @@ use local::postgres::Server;
 use serde_json::{Value, json};
 use shared::app::App;
 use shared::config::{Config, Environment};
-use shared::http::{Endpoint, serve};
+use shared::http::Served;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use tokio::sync::OnceCell;
 use tower::ServiceExt as _;
 use uuid::Uuid;
+
+/// The route of any function that has this path.
+pub fn route(path: &str) -> &'static dyn Served {
+    let mut routes = functions::routes().into_iter();
+    routes.find(|route| route.path() == path).expect(path)
+}
 
 /// A signing key for tests.
 pub const SECRET_KEY: &str = "a key for tests of at least 32 bytes";
@@ -180,8 +186,8 @@ impl Service {
     }
 
     /// Calls one function as the Lambda runtime does, without the gateway around it.
-    pub async fn invoke(&self, endpoint: &Endpoint, request: lambda_http::Request) -> Reply {
-        let (parts, body) = serve(&*self.app, endpoint, request).await.into_parts();
+    pub async fn invoke(&self, route: &dyn Served, request: lambda_http::Request) -> Reply {
+        let (parts, body) = route.serve(&self.app, request).await.into_parts();
         let lambda_http::Body::Text(text) = body else {
             panic!("the body is text")
         };

@@ -2,16 +2,15 @@
 //! in one line. An error of the Lambda runtime's own would be the gateway's bare 500, and would count as a function's error.
 
 use lambda_http::Request;
-use local::server::ENDPOINTS;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use shared::http::Endpoint;
-use shared::http_event::{self, Event};
+use shared::http::Served;
+use shared::http::event::{self, Event};
 use shared::telemetry;
 
-use crate::harness::{Reply, Service};
+use crate::harness::{Reply, Service, route};
 use crate::panics::Lines;
 use crate::properties::{SETTINGS, holds_for, is_a_row, member, runner, text};
 
@@ -38,14 +37,9 @@ fn events() -> impl Iterator<Item = Value> {
 }
 
 /// The function that the gateway sends an event to.
-fn function(event: &Value) -> &'static Endpoint {
+fn function(event: &Value) -> &'static dyn Served {
     let path = event["rawPath"].as_str().or(event["path"].as_str());
-    endpoint(path.expect("a path"))
-}
-
-fn endpoint(path: &str) -> &'static Endpoint {
-    let mut endpoints = ENDPOINTS.into_iter();
-    endpoints.find(|endpoint| endpoint.path == path).expect(path)
+    route(path.expect("a path"))
 }
 
 /// The request of an event as the runtime reads it: it does not look beyond the end of the event.
@@ -54,10 +48,8 @@ fn request(bytes: &[u8]) -> Request {
     event.expect("never an error").into()
 }
 
-async fn send(service: &Service, endpoint: &Endpoint, event: &Value) -> Reply {
-    service
-        .invoke(endpoint, request(event.to_string().as_bytes()))
-        .await
+async fn send(service: &Service, route: &dyn Served, event: &Value) -> Reply {
+    service.invoke(route, request(event.to_string().as_bytes())).await
 }
 
 /// Sets a member of an event and, of a header, also its list in the event of a REST API.
@@ -129,20 +121,20 @@ fn unread() -> Vec<(&'static str, Value)> {
 async fn what_no_function_reads_may_be_anything() {
     let service = Service::start_with(&SETTINGS).await;
     for event in events() {
-        let endpoint = function(&event);
+        let route = function(&event);
         // The second registration of a userid is another answer than the first.
-        send(&service, endpoint, &event).await;
-        let usual = send(&service, endpoint, &event).await;
+        send(&service, route, &event).await;
+        let usual = send(&service, route, &event).await;
         for (pointer, value) in unread() {
             let mut odd = event.clone();
             set(&mut odd, pointer, &value);
-            let reply = send(&service, endpoint, &odd).await;
+            let reply = send(&service, route, &odd).await;
             is_a_row(&reply).expect("a row");
             assert_eq!(
                 (reply.status, &reply.json()["code"]),
                 (usual.status, &usual.json()["code"]),
                 "{} with {pointer} = {value}",
-                endpoint.path
+                route.path()
             );
             assert_eq!(reply.header("x-request-id"), usual.header("x-request-id"));
         }
@@ -153,7 +145,7 @@ async fn what_no_function_reads_may_be_anything() {
 async fn an_odd_method_or_path_is_a_matter_of_the_gateways() {
     let service = Service::start_with(&SETTINGS).await;
     for event in events() {
-        let endpoint = function(&event);
+        let route = function(&event);
         for (pointer, value) in [
             (
                 "/requestContext/http",
@@ -175,7 +167,7 @@ async fn an_odd_method_or_path_is_a_matter_of_the_gateways() {
         ] {
             let mut odd = event.clone();
             set(&mut odd, pointer, &value);
-            is_a_row(&send(&service, endpoint, &odd).await).expect("a row");
+            is_a_row(&send(&service, route, &odd).await).expect("a row");
         }
     }
 }
@@ -184,8 +176,8 @@ async fn an_odd_method_or_path_is_a_matter_of_the_gateways() {
 async fn a_body_that_is_not_as_the_flag_says_is_malformed_where_a_body_is_read() {
     let service = Service::start_with(&SETTINGS).await;
     for event in events() {
-        let endpoint = function(&event);
-        let usual = send(&service, endpoint, &event).await;
+        let route = function(&event);
+        let usual = send(&service, route, &event).await;
         let form = event.to_string().contains("urlencoded");
         for (body, encoded) in [
             (json!("{}"), true),
@@ -201,8 +193,8 @@ async fn a_body_that_is_not_as_the_flag_says_is_malformed_where_a_body_is_read()
             let mut odd = event.clone();
             odd["body"] = body.clone();
             odd["isBase64Encoded"] = json!(encoded);
-            let reply = send(&service, endpoint, &odd).await;
-            match endpoint.path {
+            let reply = send(&service, route, &odd).await;
+            match route.path() {
                 "/auth/login" if form => {
                     assert_eq!(reply.status, 400);
                     assert_eq!(reply.json()["error"], "invalid_request", "{body}");
@@ -232,7 +224,7 @@ async fn only_true_says_that_a_body_is_encoded() {
 async fn a_second_credential_that_cannot_be_read_is_one_nevertheless() {
     let service = Service::start().await;
     let bearer = format!("Bearer {}", service.token_of_new_user("alice").await);
-    let me = endpoint("/auth/me");
+    let me = route("/auth/me");
     let event = |listed: Value, single: Value| {
         let mut event: Value = serde_json::from_str(EVENTS[9]).expect("JSON");
         event["multiValueHeaders"]["Authorization"] = listed;
@@ -269,10 +261,10 @@ async fn half_a_character_is_no_reason_to_fail() {
         let event = event
             .replace("\"/", "\"/\\udfff")
             .replace("event-user", "\\ud800");
-        let endpoint = function(
+        let route = function(
             &serde_json::from_str(&event.replace("\\udfff", "").replace("\\ud800", "")).expect("JSON"),
         );
-        let reply = service.invoke(endpoint, request(event.as_bytes())).await;
+        let reply = service.invoke(route, request(event.as_bytes())).await;
         is_a_row(&reply).expect("a row");
     }
 }
@@ -312,7 +304,7 @@ async fn what_is_no_event_is_a_defect_and_still_an_answer() {
         b"\0",
         b"{\"body\": \"\xff\"}",
     ] {
-        let reply = service.invoke(endpoint("/health"), request(bytes)).await;
+        let reply = service.invoke(route("/health"), request(bytes)).await;
         reply.assert_error(500, 50001, "An internal error occurred.");
     }
 }
@@ -392,11 +384,11 @@ fn any_change_of_an_event_is_answered_with_a_row_of_the_contract() {
     let input = (prop::sample::select(EVENTS.to_vec()), changes());
     holds_for(600, &input, |service, (event, changes)| async move {
         let mut event: Value = serde_json::from_str(event).expect("JSON");
-        let endpoint = function(&event);
+        let route = function(&event);
         for one in changes {
             change(&mut event, one);
         }
-        is_a_row(&send(&service, endpoint, &event).await)
+        is_a_row(&send(&service, route, &event).await)
     });
 }
 
@@ -417,7 +409,7 @@ fn any_bytes_become_a_request() {
             }
             for bytes in [&bytes[..], &bytes[..end.index(bytes.len())]] {
                 let _ = request(bytes);
-                let _ = http_event::request(&String::from_utf8_lossy(bytes));
+                let _ = event::request(&String::from_utf8_lossy(bytes));
             }
             Ok(())
         })

@@ -7,7 +7,7 @@ use lambda_http::{Body, Request};
 use serde_json::{Value, json};
 use shared::app::App;
 use shared::config::{Config, Environment};
-use shared::http::{Endpoint, serve};
+use shared::http::{Route, serve};
 use shared::telemetry;
 
 use crate::harness::SECRET_KEY;
@@ -46,17 +46,16 @@ fn app() -> App {
     App::new(Config::from_environment(&settings.into_iter().collect::<Environment>()).unwrap())
 }
 
-static PANICS: Endpoint = Endpoint {
-    method: "GET",
-    path: "/panics",
-    headers: &[],
-    handler: |_, request, _| {
-        // Also where the handler is called, not only where its future is polled.
-        let at_once = request.uri().path() == "/at-once";
-        assert!(!at_once, "canary-in-a-panic");
-        Box::pin(async { panic!("canary-in-a-panic") })
-    },
-};
+#[utoipa::path(get, path = "/panics")]
+#[expect(dead_code, reason = "only its description is used")]
+fn panics() {}
+
+static PANICS: Route<App> = Route::of::<__path_panics>(|_, request, _| {
+    // Also where the handler is called, not only where its future is polled.
+    let at_once = request.uri().path() == "/at-once";
+    assert!(!at_once, "canary-in-a-panic");
+    Box::pin(async { panic!("canary-in-a-panic") })
+});
 
 #[tokio::test]
 async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_goes_on() {

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
-use shared::body::form_parameters;
+use shared::http::body::form_parameters;
 use shared::password_policy::PasswordPolicy;
 use shared::users::UserId;
 use tokio::runtime::Runtime;

@@ -12,7 +12,7 @@ impl Database {
     async fn purge(&self, settings: &[(&str, &str)]) -> Value {
         let mut environment: Environment = settings.iter().copied().collect();
         environment.set_default("DATABASE_URL", &*self.url);
-        json!(purge::handle(&environment).await.expect("it purges"))
+        json!(functions::purge::handle(&environment).await.expect("it purges"))
     }
 
     async fn purge_after(&self, days: &str) -> Value {
@@ -72,7 +72,7 @@ async fn the_retention_is_a_setting_and_a_live_session_stays_even_without_any() 
             ("DATABASE_URL", &*service.database.url),
             ("SESSION_RETENTION_DAYS", unusable),
         ];
-        let error = purge::handle(&environment.into_iter().collect())
+        let error = functions::purge::handle(&environment.into_iter().collect())
             .await
             .unwrap_err();
         assert_eq!(
@@ -138,7 +138,7 @@ async fn a_dead_database_fails_the_run_with_a_reason() {
         "DATABASE_URL",
         "postgres://people@127.0.0.1:1/people?sslmode=disable",
     )];
-    let error = purge::handle(&environment.into_iter().collect())
+    let error = functions::purge::handle(&environment.into_iter().collect())
         .await
         .unwrap_err();
     assert!(error.to_string().starts_with("database unavailable: "), "{error}");

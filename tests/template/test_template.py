@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import re
+import sys
 import tomllib
 import unittest
 import warnings
@@ -25,6 +26,8 @@ with warnings.catch_warnings():
 logging.disable(logging.WARNING)  # samtranslator's remarks about itself
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "tests"))
+from functions import functions  # noqa: E402
 REGION, ACCOUNT, STACK = "eu-central-1", "123456789012", "people-test"
 os.environ["AWS_DEFAULT_REGION"] = REGION  # samtranslator asks for one
 PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::StackName": STACK, "AWS::Partition": "aws"}
@@ -41,13 +44,9 @@ SCENARIOS = {
     "created behind a proxy": {**CREATED, "CreateProxy": "true", "SigningKey": "green", "RegisterConcurrency": "none",
                                "ServeDocs": "false"},
 }
-ROUTES = {
-    "Register": ("post", "/user/register"),
-    "Login": ("post", "/auth/login"),
-    "Logout": ("post", "/auth/logout"),
-    "Me": ("get", "/auth/me"),
-    "Health": ("get", "/health"),
-}
+FUNCTIONS = {function["name"].capitalize(): function for function in functions()}
+ROUTED = {name for name, function in FUNCTIONS.items() if function["routes"]}
+ROUTES = {(method.lower(), path): name for name in ROUTED for method, path in FUNCTIONS[name]["routes"]}
 # The function Docs, where it is wanted.
 DOCS = {"Page": ("get", "/docs"), "Files": ("get", "/docs/{file}"), "Description": ("get", "/openapi.json")}
 GATEWAY_TIMEOUT = 30
@@ -181,6 +180,7 @@ def with_each_database(test):
 class Template(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        cls.source = yaml_parse((ROOT / "template.yaml").read_text())
         cls.stacks = {name: Expanded(parameters) for name, parameters in SCENARIOS.items()}
 
     def statements(self, stack):
@@ -214,22 +214,23 @@ class Template(unittest.TestCase):
     # --- Functions and directories
 
     def test_every_directory_is_a_function_and_the_other_way_round(self):
-        source = yaml_parse((ROOT / "template.yaml").read_text())
-        declared = {name: resource for name, resource in source["Resources"].items()
+        declared = {name: resource for name, resource in self.source["Resources"].items()
                     if resource["Type"] == "AWS::Serverless::Function"}
-        directories = {path.parent.name for path in (ROOT / "functions").glob("*/Cargo.toml")}
-        self.assertEqual({name.lower() for name in declared}, directories)
+        directories = {path.parent.name for path in (ROOT / "functions").glob("*/main.rs")}
+        self.assertEqual({function["name"] for function in FUNCTIONS.values()}, directories)
+        self.assertEqual(set(declared), set(FUNCTIONS), "template.yaml declares other functions than functions/lib.rs lists")
+        manifest = tomllib.loads((ROOT / "functions/Cargo.toml").read_text())
+        self.assertEqual({binary["name"] for binary in manifest["bin"]}, directories, "functions/Cargo.toml")
         for name, resource in declared.items():
             binary = name.lower()
-            self.assertEqual(resource["Properties"]["CodeUri"], f"functions/{binary}")
+            self.assertEqual(resource["Properties"]["CodeUri"], "functions")
             self.assertEqual(resource["Metadata"],
                              {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": binary}})
-            self.assertIn(f'name = "{binary}"\n', (ROOT / "functions" / binary / "Cargo.toml").read_text())
 
     @with_each_database
     def test_functions_run_on_amazon_linux_2023_and_end_before_the_gateway_gives_up(self, stack):
         functions = stack.of_type("AWS::Lambda::Function")
-        self.assertEqual(set(functions), set(ROUTES) | {"Migrate", "Purge"} | self.docs(stack))
+        self.assertEqual(set(functions), set(FUNCTIONS) - {"Docs"} | self.docs(stack))
         for name, function in functions.items():
             self.assertEqual(function["Runtime"], "provided.al2023")
             self.assertEqual(function["Architectures"], ["x86_64"])
@@ -242,7 +243,7 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_what_hashes_has_a_processor_and_a_limit(self, stack):
         for name, function in stack.of_type("AWS::Lambda::Function").items():
-            hashes = name in ("Register", "Login")
+            hashes = "passwords" in FUNCTIONS[name]["needs"]
             self.assertEqual(function["MemorySize"], 1769 if hashes else 256)
             if stack.parameters.get(f"{name}Concurrency", "none") == "none":
                 self.assertNotIn("ReservedConcurrentExecutions", function)
@@ -252,7 +253,7 @@ class Template(unittest.TestCase):
     def test_no_more_connections_than_the_smallest_database_has(self):
         # db.t4g.micro: about 80, of which RDS keeps a few for itself.
         parameters = self.stacks["created"].parameters
-        self.assertLessEqual(sum(int(parameters[f"{name}Concurrency"]) for name in ROUTES), 60)
+        self.assertLessEqual(sum(int(parameters[f"{name}Concurrency"]) for name in ROUTED), 60)
 
     # --- Routes
 
@@ -261,7 +262,11 @@ class Template(unittest.TestCase):
         body = stack.of_type("AWS::ApiGatewayV2::Api")["Gateway"]["Body"]
         routes = {(method, path): operation for path, methods in body["paths"].items()
                   for method, operation in methods.items()}
-        expected = [(name, "Route", route) for name, route in ROUTES.items()]
+        events = {(event["Properties"]["Method"].lower(), event["Properties"]["Path"]): name
+                  for function in self.source["Resources"].values() if function["Type"] == "AWS::Serverless::Function"
+                  for name, event in function["Properties"].get("Events", {}).items() if event["Type"] == "HttpApi"}
+        self.assertLessEqual(set(ROUTES), set(events), "a route of functions/lib.rs is not in template.yaml")
+        expected = [(name, events[route], route) for route, name in ROUTES.items()]
         if self.docs(stack):
             expected += [("Docs", event, route) for event, route in DOCS.items()]
         self.assertEqual(set(routes), {route for _, _, route in expected})
@@ -287,7 +292,7 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_every_route_is_throttled(self, stack):
         stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
-        self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in ROUTES.values()})
+        self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in ROUTES})
         for settings in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
             self.assertGreater(settings["ThrottlingRateLimit"], 0)
             self.assertGreaterEqual(settings["ThrottlingBurstLimit"], settings["ThrottlingRateLimit"])
@@ -384,7 +389,8 @@ class Template(unittest.TestCase):
                         owner = "<OwnerSecret>" if "CreateDatabase" in SCENARIOS[database] else SECRET + "owner"
                         self.assertEqual(may["secretsmanager:GetSecretValue"], [owner, *secrets[database]])
                     else:
-                        keys = [] if name == "Purge" else ["<SigningKeyBlue>", "<SigningKeyGreen>"]
+                        needs = FUNCTIONS[name]["needs"]
+                        keys = ["<SigningKeyBlue>", "<SigningKeyGreen>"] if "keys" in needs else []
                         self.assertEqual(sorted(may.get("secretsmanager:GetSecretValue", [])),
                                          sorted([*secrets[database], *keys]))
                         if not secrets[database] and not keys:
@@ -507,13 +513,13 @@ class Template(unittest.TestCase):
         filters = {f["MetricTransformations"][0]["MetricName"]: f
                    for f in stack.of_type("AWS::Logs::MetricFilter").values()}
         self.assertEqual(own, set(filters))
-        for name in [*ROUTES, "Migrate", "Purge", *self.docs(stack)]:
+        for name in [*ROUTED, "Migrate", "Purge", *self.docs(stack)]:
             self.assertIn((f"<{name}>", "Errors", None), watched)
             self.assertIn((f"<{name}>", "Throttles", None), watched)
-        for name in ROUTES:
+        for name in ROUTED:
             self.assertIn((f"<{name}>", "Duration", "p95"), watched)
             self.assertIn((f"<{name}>", "Duration", "p99"), watched)
-        for name in [*ROUTES, *self.docs(stack)]:
+        for name in [*ROUTED, *self.docs(stack)]:
             self.assertEqual(filters[f"{name}Failures"]["LogGroupName"], f"<{name}Log>")
             self.assertEqual(filters[f"{name}Failures"]["FilterPattern"], "{ $.status >= 500 }")
         self.assertEqual(filters["LockOuts"]["LogGroupName"], "<LoginLog>")
@@ -525,8 +531,8 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_new_code_takes_over_gradually_and_alarms_take_it_back(self, stack):
         groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
-        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in set(ROUTES) | self.docs(stack)})
-        for name in set(ROUTES) | self.docs(stack):
+        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in ROUTED | self.docs(stack)})
+        for name in ROUTED | self.docs(stack):
             # What docs answers is a file: nothing in it can become slow.
             watched = ("Errors", "Failures") if name == "Docs" else ("Errors", "Failures", "LatencyP99")
             group = groups[f"{name}DeploymentGroup"]

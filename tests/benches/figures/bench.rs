@@ -7,8 +7,8 @@ use lambda_http::http::StatusCode;
 use shared::app::App;
 use shared::attempts::{self, Attempt, LoginKeys, RegistrationKey};
 use shared::config::{Config, Environment};
-use shared::http::{Endpoint, serve, source_address};
-use shared::http_event;
+use shared::http::event as gateway_event;
+use shared::http::{Served, source_address};
 use shared::sessions::{self, NewSession};
 use shared::token::VerifiedToken;
 use shared::users::{self, NewUser, User, UserId};
@@ -37,7 +37,12 @@ impl Bench {
         environment.set_default("SECRET_KEY", SECRET_KEY);
         environment.set_default("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "1000000");
         let app = App::new(Config::from_environment(&environment).expect("usable settings"));
-        answer(&app, &register::ENDPOINT, Self::request("register", "", USERID)).await;
+        answer(
+            &app,
+            &functions::register::ROUTES[0],
+            Self::request("register", "", USERID),
+        )
+        .await;
         let mut connection = database.connect().await;
         let keys = LoginKeys::new(&UserId::canonical(USERID), None, 50);
         let found = attempts::reserve_login(&mut connection, &keys, &UserId::canonical(USERID)).await;
@@ -79,11 +84,11 @@ impl Bench {
 
     /// A request to be answered later, so that its making is not measured.
     pub fn request(name: &str, token: &str, userid: &str) -> Request {
-        http_event::request(&event(name, token, userid))
+        gateway_event::request(&event(name, token, userid))
     }
 
-    pub async fn answer(&self, endpoint: &Endpoint, request: Request) {
-        answer(&self.app, endpoint, request).await;
+    pub async fn answer(&self, route: &dyn Served, request: Request) {
+        answer(&self.app, route, request).await;
     }
 
     pub async fn bare_me(&mut self, token: &VerifiedToken) {
@@ -143,8 +148,8 @@ impl Bench {
     }
 }
 
-async fn answer(app: &App, endpoint: &Endpoint, request: Request) {
-    let response = serve(app, endpoint, request).await;
+async fn answer(app: &App, route: &dyn Served, request: Request) {
+    let response = route.serve(app, request).await;
     assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
 }
 

@@ -76,7 +76,7 @@ pub fn run_case(arguments: &[String]) {
             match case.as_str() {
                 "me" => {
                     bench
-                        .answer(&me::ENDPOINT, Bench::request("me", &token, ""))
+                        .answer(&functions::me::ROUTES[0], Bench::request("me", &token, ""))
                         .await;
                 }
                 "bare me" => {
@@ -87,7 +87,10 @@ pub fn run_case(arguments: &[String]) {
                     let token = bench.live_token().await;
                     bench.verified(&token);
                     bench
-                        .answer(&logout::ENDPOINT, Bench::request("logout", &token, ""))
+                        .answer(
+                            &functions::logout::ROUTES[0],
+                            Bench::request("logout", &token, ""),
+                        )
                         .await;
                 }
                 "bare logout" => {
@@ -98,7 +101,7 @@ pub fn run_case(arguments: &[String]) {
                 }
                 "login" => {
                     bench
-                        .answer(&login::ENDPOINT, Bench::request("login", "", USERID))
+                        .answer(&functions::login::ROUTES[0], Bench::request("login", "", USERID))
                         .await;
                 }
                 "bare login" => {
@@ -108,7 +111,10 @@ pub fn run_case(arguments: &[String]) {
                 }
                 "register" => {
                     bench
-                        .answer(&register::ENDPOINT, Bench::request("register", "", &userid))
+                        .answer(
+                            &functions::register::ROUTES[0],
+                            Bench::request("register", "", &userid),
+                        )
                         .await;
                 }
                 "bare register" => {

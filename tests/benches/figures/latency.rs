@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use shared::config::PasswordConfig;
 use shared::password::{Parameters, Password, Passwords};
+use shared::password_policy::PasswordPolicy;
 
 use crate::bench::{self, Bench, USERID};
 use crate::harness::PASSWORD;
@@ -30,7 +32,7 @@ async fn me(report: &mut Report, effort: Effort, bench: &mut Bench) {
     let (mut handler, mut bare) = (Vec::new(), Vec::new());
     for round in 0..effort.samples(6_000) {
         let request = Bench::request("me", &token, "");
-        let answered = timed(bench.answer(&me::ENDPOINT, request)).await;
+        let answered = timed(bench.answer(&functions::me::ROUTES[0], request)).await;
         let bare_answered = timed(bench.bare_me(&verified)).await;
         // The first rounds warm up.
         if round >= 100 {
@@ -57,7 +59,7 @@ async fn logout(report: &mut Report, effort: Effort, bench: &mut Bench) {
     for _ in 0..effort.samples(2_000) {
         let token = bench.live_token().await;
         let request = Bench::request("logout", &token, "");
-        handler.push(timed(bench.answer(&logout::ENDPOINT, request)).await);
+        handler.push(timed(bench.answer(&functions::logout::ROUTES[0], request)).await);
         let token = bench.live_token().await;
         let verified = bench.verified(&token);
         bare.push(timed(bench.bare_logout(&verified)).await);
@@ -77,7 +79,10 @@ async fn hash(report: &mut Report, effort: Effort) {
         iterations: 2,
         parallelism: 1,
     };
-    let passwords = Passwords::new(parameters);
+    let passwords = Passwords::new(&PasswordConfig {
+        policy: PasswordPolicy::new(8, &[]),
+        parameters,
+    });
     let (mut documented, mut kept, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.samples(100) {
         documented.push(timed_hash(bench::documented_hash));
@@ -115,7 +120,7 @@ async fn login(report: &mut Report, effort: Effort, bench: &mut Bench) {
     let (mut handler, mut statements, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.samples(200) {
         let request = Bench::request("login", "", USERID);
-        handler.push(timed(bench.answer(&login::ENDPOINT, request)).await);
+        handler.push(timed(bench.answer(&functions::login::ROUTES[0], request)).await);
         let request = Bench::request("login", "", USERID);
         statements.push(timed(bench.bare_login(&request)).await);
         hashes.push(timed_hash(|| bench::hash_in(&mut memory)));
@@ -129,7 +134,7 @@ async fn register(report: &mut Report, effort: Effort, bench: &mut Bench) {
     for round in 0..effort.samples(200) {
         // As long as the userid of the event.
         let request = Bench::request("register", "", &format!("pupil-{round:04}"));
-        handler.push(timed(bench.answer(&register::ENDPOINT, request)).await);
+        handler.push(timed(bench.answer(&functions::register::ROUTES[0], request)).await);
         let userid = format!("bare--{round:04}");
         let request = Bench::request("register", "", &userid);
         statements.push(timed(bench.bare_register(&request, &userid)).await);

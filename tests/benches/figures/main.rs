@@ -98,10 +98,10 @@ fn binary(name: &str) -> PathBuf {
 
 /// Builds functions as they are deployed.
 fn build(names: &[&str]) {
-    let packages = names.iter().flat_map(|name| ["--package", name]);
+    let binaries = names.iter().flat_map(|name| ["--bin", name]);
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--release", "--bins"])
-        .args(packages)
+        .args(["build", "--locked", "--release"])
+        .args(binaries)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo runs");

@@ -1,8 +1,9 @@
 //! A database with any number of users and sessions, as the service would have filled it.
 
 use local::postgres::Server;
-use shared::config::{Config, Environment};
+use shared::config::{Config, Environment, PasswordConfig};
 use shared::password::{Parameters, Password, Passwords};
+use shared::password_policy::PasswordPolicy;
 use shared::token::Keys;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
@@ -64,10 +65,13 @@ pub async fn database_with(
         .await
         .map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
 
-    let hash = Passwords::new(parameters)
-        .hash(Password::new(PASSWORD).expect("a password"))
-        .await
-        .expect("a hash");
+    let hash = Passwords::new(&PasswordConfig {
+        policy: PasswordPolicy::new(8, &[]),
+        parameters,
+    })
+    .hash(Password::new(PASSWORD).expect("a password"))
+    .await
+    .expect("a hash");
     let mut connection = connect(&database.url).await?;
     let people = people(&mut connection, rows).await?;
     fill(&mut connection, rows, &hash).await?;

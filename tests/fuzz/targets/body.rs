@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use lambda_http::{Body, http};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use shared::body::{Members, form_parameters};
+use shared::http::body::{Members, form_parameters};
 use shared::error::Error;
 
 /// Members that are taken below, as a handler takes them; the second of each pair has to be there.

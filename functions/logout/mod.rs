@@ -2,19 +2,22 @@
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
-use shared::app::App;
+use shared::auth::Authenticator;
 use shared::error::Error;
-use shared::http::{Endpoint, Reply};
+use shared::http::{Reply, Route};
+use shared::sessions;
 use shared::telemetry::SecurityEvent;
-use shared::{auth, sessions};
+use utoipa::OpenApi;
 
-/// The route.
-pub static ENDPOINT: Endpoint = Endpoint {
-    method: "POST",
-    path: "/auth/logout",
-    headers: &[],
-    handler: |app, request, now| Box::pin(handle(app, request, now)),
-};
+/// The routes.
+pub static ROUTES: [Route<Authenticator>; 1] = [Route::of::<__path_handle>(|state, request, now| {
+    Box::pin(handle(state, request, now))
+})];
+
+/// What the routes say of themselves.
+#[derive(OpenApi)]
+#[openapi(paths(handle))]
+pub(crate) struct Description;
 
 /// Answers 200 without data. Of several log-outs of one token one succeeds.
 ///
@@ -30,9 +33,9 @@ pub static ENDPOINT: Endpoint = Endpoint {
     security(("password" = []), ("token" = [])),
     responses((status = 200, description = "The session has ended.")),
 )]
-pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
-    let token = auth::verified_token(app, request, now)?;
-    let ended = app
+pub async fn handle(state: &Authenticator, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    let token = state.verified_token(request, now)?;
+    let ended = state
         .database
         .write(&token, |connection, token| {
             Box::pin(sessions::end(connection, token))

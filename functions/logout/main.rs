@@ -1,6 +1,6 @@
-//! The Lambda function `register`.
+//! The Lambda function `logout`.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&register::ENDPOINT).await
+    shared::http::run(&functions::logout::ROUTES).await
 }

@@ -9,7 +9,7 @@ use shared::telemetry;
 async fn main() -> Result<(), Error> {
     telemetry::init(telemetry::standard_output);
     lambda_runtime::run(service_fn(|_: LambdaEvent<Value>| async {
-        migrate::handle(&Environment::of_process())
+        functions::migrate::handle(&Environment::of_process())
             .await
             .map_err(Error::from)
     }))

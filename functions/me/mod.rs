@@ -3,21 +3,22 @@
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
-use shared::app::App;
-use shared::auth;
+use shared::auth::Authenticator;
 use shared::error::Error;
-use shared::http::{Endpoint, Reply};
+use shared::http::{Reply, Route};
 use shared::users::User;
-use utoipa::ToSchema;
+use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-/// The route.
-pub static ENDPOINT: Endpoint = Endpoint {
-    method: "GET",
-    path: "/auth/me",
-    headers: &[],
-    handler: |app, request, now| Box::pin(handle(app, request, now)),
-};
+/// The routes.
+pub static ROUTES: [Route<Authenticator>; 1] = [Route::of::<__path_handle>(|state, request, now| {
+    Box::pin(handle(state, request, now))
+})];
+
+/// What the routes say of themselves.
+#[derive(OpenApi)]
+#[openapi(paths(handle))]
+pub(crate) struct Description;
 
 #[derive(Serialize, ToSchema)]
 struct Me {
@@ -40,8 +41,8 @@ struct Me {
     security(("password" = []), ("token" = [])),
     responses((status = 200, description = "The token is live.", body = Me)),
 )]
-pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
-    let user = auth::require_session(app, request, now).await?;
+pub async fn handle(state: &Authenticator, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    let user = state.require_session(request, now).await?;
     Reply::success(Me {
         user_id: user.user_id,
         user_info: user,

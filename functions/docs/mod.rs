@@ -1,10 +1,10 @@
 //! `GET /docs`, `GET /openapi.json`: the interface describes itself, to people (Swagger UI) and to programs. Everything
 //! is in the program: no database, no secret, no other host.
 
-use shared::pages::{Content, Page};
+use shared::http::pages::{Content, Page};
 
-/// The description of the interface, `OpenAPI` 3.1. `cargo run -p docs --example openapi` writes it anew.
-pub static OPENAPI: &str = include_str!("../openapi.json");
+/// The description of the interface, `OpenAPI` 3.1. `cargo run -p functions --example openapi` writes it anew.
+pub static OPENAPI: &str = include_str!("openapi.json");
 
 /// What Swagger UI needs, from here alone. Its style sheet has pictures in `data:` addresses.
 const VIEWER: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \

@@ -1,21 +1,24 @@
 //! `GET /health`: tells within 2 s whether the service can serve.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
-use shared::app::App;
-use shared::database::{Readiness, Schema};
+use shared::database::{Database, Readiness, Schema};
 use shared::error::Error;
-use shared::http::{Endpoint, Reply};
-use utoipa::ToSchema;
+use shared::http::{Reply, Route};
+use utoipa::{OpenApi, ToSchema};
 
-/// The route.
-pub static ENDPOINT: Endpoint = Endpoint {
-    method: "GET",
-    path: "/health",
-    headers: &[],
-    handler: |app, request, now| Box::pin(handle(app, request, now)),
-};
+/// The routes.
+pub static ROUTES: [Route<Arc<Database>>; 1] = [Route::of::<__path_handle>(|state, request, now| {
+    Box::pin(handle(state, request, now))
+})];
+
+/// What the routes say of themselves.
+#[derive(OpenApi)]
+#[openapi(paths(handle))]
+pub(crate) struct Description;
 
 #[derive(Serialize, ToSchema)]
 struct Health {
@@ -64,8 +67,8 @@ enum SchemaState {
             example = json!({ "status": "unavailable", "database": "down", "schema": "unknown" })),
     ),
 )]
-pub async fn handle(app: &App, _request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
-    let Readiness { database_up, schema } = app.database.readiness().await;
+pub async fn handle(database: &Database, _request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
+    let Readiness { database_up, schema } = database.readiness().await;
     let ready = database_up && schema == Schema::Current;
     let data = Health {
         status: if ready { Status::Ok } else { Status::Unavailable },

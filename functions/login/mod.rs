@@ -9,26 +9,29 @@ use lambda_http::Request;
 use serde::Serialize;
 use shared::app::App;
 use shared::attempts::{self, Attempt, LoginKeys, Reservation};
-use shared::body::{MediaType, Members};
 use shared::error::Error;
-use shared::http::{self, Endpoint, Reply};
+use shared::http::body::{MediaType, Members};
+use shared::http::{self, Reply, Route};
 use shared::password::{Password, Verdict};
 use shared::sessions::{self, NewSession, Rehash};
 use shared::telemetry::SecurityEvent;
 use shared::token::AccessToken;
 use shared::users::{User, UserId};
 use shared::validation::ValidationError;
-use utoipa::ToSchema;
+use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-/// The route.
-pub static ENDPOINT: Endpoint = Endpoint {
-    method: "POST",
-    path: "/auth/login",
+/// The routes.
+pub static ROUTES: [Route<App>; 1] = [
     // RFC 6749 §5.1 wants it beside `cache-control`.
-    headers: &[("pragma", "no-cache")],
-    handler: |app, request, now| Box::pin(handle(app, request, now)),
-};
+    Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now)))
+        .with_headers(&[("pragma", "no-cache")]),
+];
+
+/// What the routes say of themselves.
+#[derive(OpenApi)]
+#[openapi(paths(handle))]
+pub(crate) struct Description;
 
 /// The members of a successful response of an OAuth2 token endpoint (RFC 6749 §5.1).
 #[derive(Serialize, ToSchema)]
@@ -82,6 +85,7 @@ struct LoginBody {
     path = "/auth/login",
     operation_id = "login",
     tag = "session",
+    extensions(("x-codes" = json!([40101, 42901]))),
     summary = "Log in",
     description = "Opens a session; earlier ones stay. As JSON it answers in the envelope. As a form it is an OAuth2 token \
         endpoint for the resource owner password grant (RFC 6749 §4.3), with that standard's answers.",

@@ -1,26 +1,63 @@
 //! `POST /user/register`: writes a new user, and nothing else.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
-use shared::app::App;
+use shared::app::{self, App, Need, StartError};
 use shared::attempts::{self, Registration, RegistrationKey};
-use shared::body::Members;
+use shared::config::{DatabaseConfig, Environment, Limits, PasswordConfig};
+use shared::database::Database;
 use shared::error::Error;
-use shared::http::{self, Endpoint, Reply};
-use shared::password::Password;
+use shared::http::body::Members;
+use shared::http::{self, Reply, Route};
+use shared::password::{Password, Passwords};
 use shared::password_policy::PasswordPolicy;
 use shared::telemetry::SecurityEvent;
 use shared::users::{self, NewUser, User, UserId};
-use utoipa::ToSchema;
+use utoipa::{OpenApi, ToSchema};
 
-/// The route.
-pub static ENDPOINT: Endpoint = Endpoint {
-    method: "POST",
-    path: "/user/register",
-    headers: &[],
-    handler: |app, request, now| Box::pin(handle(app, request, now)),
-};
+/// The routes.
+pub static ROUTES: [Route<State>; 1] = [Route::of::<__path_handle>(|state, request, now| {
+    Box::pin(handle(state, request, now))
+})];
+
+/// What the routes say of themselves.
+#[derive(OpenApi)]
+#[openapi(paths(handle))]
+pub(crate) struct Description;
+
+/// What a registration needs: no keys, since it opens no session.
+pub struct State {
+    database: Arc<Database>,
+    passwords: Arc<Passwords>,
+    limits: Limits,
+}
+
+impl app::State for State {
+    const NEEDS: &'static [Need] = &[Need::Database, Need::Passwords];
+
+    async fn load(environment: &Environment) -> Result<Self, StartError> {
+        Ok(Self {
+            database: Arc::new(Database::new(DatabaseConfig::from_environment(environment)?)),
+            passwords: Arc::new(Passwords::new(&PasswordConfig::from_environment(environment)?)),
+            limits: Limits::from_environment(environment)?,
+        })
+    }
+
+    fn part_of(app: &App) -> Self {
+        Self {
+            database: app.database.clone(),
+            passwords: app.passwords.clone(),
+            limits: app.limits,
+        }
+    }
+
+    fn database(&self) -> &Database {
+        &self.database
+    }
+}
 
 #[derive(Serialize, ToSchema)]
 struct Registered {
@@ -78,18 +115,19 @@ struct RegisterBody {
     path = "/user/register",
     operation_id = "register",
     tag = "account",
+    extensions(("x-codes" = json!([40901, 42901]))),
     summary = "Register",
     description = "Writes a new user, and nothing else: to log in is another request.",
     request_body = RegisterBody,
     responses((status = 200, description = "The user is registered.", body = Registered)),
 )]
-pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
-    let (user, password) = parse(request, &app.password_policy)?;
+pub async fn handle(state: &State, request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
+    let (user, password) = parse(request, state.passwords.policy())?;
     let key = RegistrationKey::new(
         http::source_address(request),
-        app.limits.registrations_per_address_per_hour,
+        state.limits.registrations_per_address_per_hour,
     );
-    let reserved = app
+    let reserved = state
         .database
         .write(&(key, &user.userid), |connection, (key, userid)| {
             Box::pin(attempts::reserve_registration(connection, key, userid))
@@ -105,8 +143,8 @@ pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result
             });
         }
     }
-    let hash = app.passwords.hash(password).await?;
-    let user = app
+    let hash = state.passwords.hash(password).await?;
+    let user = state
         .database
         .write(&(user, hash), |connection, (user, hash)| {
             Box::pin(users::insert(connection, user, hash))

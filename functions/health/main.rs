@@ -1,6 +1,6 @@
-//! The Lambda function `login`.
+//! The Lambda function `health`.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&login::ENDPOINT).await
+    shared::http::run(&functions::health::ROUTES).await
 }

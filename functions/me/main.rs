@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&me::ENDPOINT).await
+    shared::http::run(&functions::me::ROUTES).await
 }

@@ -1,6 +1,6 @@
-//! The Lambda function `health`.
+//! The Lambda function `docs`.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&health::ENDPOINT).await
+    shared::http::pages::run(&functions::docs::PAGES).await
 }

@@ -1,6 +1,6 @@
-//! The Lambda function `docs`.
+//! The Lambda function `register`.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::pages::run(&docs::PAGES).await
+    shared::http::run(&functions::register::ROUTES).await
 }

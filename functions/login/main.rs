@@ -1,6 +1,6 @@
-//! The Lambda function `logout`.
+//! The Lambda function `login`.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    shared::http::run(&logout::ENDPOINT).await
+    shared::http::run(&functions::login::ROUTES).await
 }

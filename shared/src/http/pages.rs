@@ -1,13 +1,14 @@
-//! Static files: part of the program, served like any other answer, and without an [`App`](crate::app::App).
+//! Static files: part of the program, served like any other answer, and without any state.
 
 use lambda_http::http::{HeaderName, HeaderValue, header};
 use lambda_http::{Body, Request, Response};
 
+use super::reply::Reply;
+use super::runtime;
 use crate::error::Error;
-use crate::http::{Endpoint, Reply, answer_events, serve};
 use crate::telemetry;
 
-/// A file and what a browser has to know of it.
+/// A file and what a browser has to know of it. Its method is GET.
 pub struct Page {
     /// The path behind the gateway.
     pub path: &'static str,
@@ -30,14 +31,13 @@ pub enum Content {
 
 impl Page {
     /// Answers a request for this page.
-    pub async fn serve(&self, request: Request) -> Response<Body> {
-        let endpoint = Endpoint {
-            method: "GET",
-            path: self.path,
-            headers: &[],
-            handler: |page: &Self, _, _| Box::pin(async { Ok(page.reply()) }),
-        };
-        serve(self, &endpoint, request).await
+    pub async fn serve(&self, request: &Request) -> Response<Body> {
+        let route = format!("GET {}", self.path);
+        runtime::answer(&route, &[], request, async {
+            runtime::check(request)?;
+            Ok(self.reply())
+        })
+        .await
     }
 
     fn reply(&self) -> Reply {
@@ -63,21 +63,13 @@ impl Page {
 /// When the Lambda runtime API cannot be reached.
 pub async fn run(pages: &'static [Page]) -> Result<(), lambda_http::Error> {
     telemetry::init(telemetry::standard_output);
-    answer_events(async |request| answer(pages, request).await).await
+    runtime::answer_events(async |request| answer(pages, request).await).await
 }
 
 /// Answers a gateway's request with the page of its path.
 pub async fn answer(pages: &[Page], request: Request) -> Response<Body> {
     match pages.iter().find(|page| page.path == request.uri().path()) {
-        Some(page) => page.serve(request).await,
-        None => serve(&(), &NOT_FOUND, request).await,
+        Some(page) => page.serve(&request).await,
+        None => runtime::answer("GET *", &[], &request, async { Err(Error::NotFound) }).await,
     }
 }
-
-/// For a path that the gateway sends here and that is no page's.
-static NOT_FOUND: Endpoint<()> = Endpoint {
-    method: "GET",
-    path: "*",
-    headers: &[],
-    handler: |(), _, _| Box::pin(async { Err(Error::NotFound) }),
-};

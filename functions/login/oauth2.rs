@@ -8,9 +8,8 @@ use lambda_http::Request;
 use lambda_http::http::StatusCode;
 use serde::Serialize;
 use shared::app::App;
-use shared::body;
 use shared::error::Error;
-use shared::http::{self, Reply};
+use shared::http::{self, Reply, body};
 use shared::password::Password;
 use shared::users::UserId;
 use utoipa::ToSchema;
@@ -24,7 +23,7 @@ pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> 
         Ok(parameters) => parameters,
         Err(error) => return refuse(error, Error::MalformedBody),
     };
-    match crate::log_in(
+    match super::log_in(
         app,
         parameters.userid,
         parameters.password,
@@ -33,7 +32,7 @@ pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> 
     )
     .await
     {
-        Ok((_, token)) => Reply::json(StatusCode::OK, 1, &crate::Grant::of(app, &token)),
+        Ok((_, token)) => Reply::json(StatusCode::OK, 1, &super::Grant::of(app, &token)),
         Err(error @ Error::WrongCredentials { .. }) => refuse(
             OAuth2Error(Code::InvalidGrant, "The username or the password is wrong."),
             error,
@@ -109,8 +108,8 @@ fn parse(form: &[u8]) -> Result<Parameters, OAuth2Error> {
         )
     };
     Ok(Parameters {
-        userid: crate::parse_userid(username).map_err(unusable)?,
-        password: crate::parse_password(password).map_err(unusable)?,
+        userid: super::parse_userid(username).map_err(unusable)?,
+        password: super::parse_password(password).map_err(unusable)?,
     })
 }
 

@@ -1,0 +1,75 @@
+//! The one list of functions, with their routes and needs. `local`, the description of the interface and the tests of the
+//! template, the emulator and `sam local` read it.
+
+pub mod docs;
+pub mod health;
+pub mod login;
+pub mod logout;
+pub mod me;
+pub mod migrate;
+pub mod purge;
+pub mod register;
+
+use shared::app::{Need, State};
+use shared::http::pages::Page;
+use shared::http::{Route, Served, served};
+use utoipa::OpenApi;
+
+/// A deployed function: a directory and a binary of this package, a resource of `template.yaml`.
+pub struct Function {
+    /// Its directory and its binary.
+    pub name: &'static str,
+    /// What it is given, and nothing else.
+    pub needs: &'static [Need],
+    /// What the gateway sends it; none when it is invoked by something else.
+    pub routes: Vec<&'static dyn Served>,
+    /// What its routes say of themselves.
+    pub description: Option<utoipa::openapi::OpenApi>,
+    /// Static files, which are routes without a description.
+    pub pages: &'static [Page],
+}
+
+/// Every function.
+#[must_use]
+pub fn all() -> Vec<Function> {
+    vec![
+        with_routes::<_, register::Description>("register", &register::ROUTES),
+        with_routes::<_, login::Description>("login", &login::ROUTES),
+        with_routes::<_, me::Description>("me", &me::ROUTES),
+        with_routes::<_, logout::Description>("logout", &logout::ROUTES),
+        with_routes::<_, health::Description>("health", &health::ROUTES),
+        Function {
+            pages: &docs::PAGES,
+            ..invoked("docs", &[])
+        },
+        invoked("migrate", &[Need::DatabaseOwner]),
+        invoked("purge", &[Need::Database]),
+    ]
+}
+
+/// Every route of every function, without pages.
+#[must_use]
+pub fn routes() -> Vec<&'static dyn Served> {
+    all().into_iter().flat_map(|function| function.routes).collect()
+}
+
+fn with_routes<S: State, D: OpenApi>(name: &'static str, routes: &'static [Route<S>]) -> Function {
+    Function {
+        name,
+        needs: S::NEEDS,
+        routes: served(routes),
+        description: Some(D::openapi()),
+        pages: &[],
+    }
+}
+
+/// By a schedule, a pipeline or another service.
+fn invoked(name: &'static str, needs: &'static [Need]) -> Function {
+    Function {
+        name,
+        needs,
+        routes: Vec::new(),
+        description: None,
+        pages: &[],
+    }
+}

@@ -1,0 +1,201 @@
+//! What a handler answers, and how every answer looks.
+
+use lambda_http::Body;
+use lambda_http::Response;
+use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, FieldError};
+
+/// Headers of every response. A reply may have others of the same name instead.
+pub static HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_TYPE, "application/json"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (
+        header::STRICT_TRANSPORT_SECURITY,
+        "max-age=63072000; includeSubDomains",
+    ),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// What a handler answers.
+#[derive(Debug)]
+pub struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) code: u32,
+    body: Body,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) error: Option<Error>,
+}
+
+#[derive(Serialize)]
+struct Envelope<T> {
+    code: u32,
+    message: &'static str,
+    data: T,
+}
+
+/// `data` of a 42201.
+#[derive(Serialize, ToSchema)]
+pub struct RefusedFields<'a> {
+    /// Every refused field.
+    errors: &'a [FieldError],
+}
+
+/// `data` of a 42901.
+#[derive(Serialize, ToSchema)]
+pub struct Pause {
+    /// Whole seconds after which it may work again, as in the header `Retry-After`.
+    #[schema(minimum = 1, example = 8)]
+    retry_after: u32,
+}
+
+impl Reply {
+    /// 200 with `data` in the envelope.
+    ///
+    /// # Errors
+    /// [`Error::Defect`] when `data` cannot be written as JSON.
+    pub fn success(data: impl Serialize) -> Result<Self, Error> {
+        Self::json(
+            StatusCode::OK,
+            1,
+            &Envelope {
+                code: 1,
+                message: "success",
+                data,
+            },
+        )
+    }
+
+    /// `error` in the envelope, with `data`.
+    ///
+    /// # Errors
+    /// [`Error::Defect`] when `data` cannot be written as JSON.
+    pub fn failure(error: Error, data: impl Serialize) -> Result<Self, Error> {
+        let envelope = Envelope {
+            code: error.code(),
+            message: error.message(),
+            data,
+        };
+        Ok(Self::json(error.status(), error.code(), &envelope)?.caused_by(error))
+    }
+
+    /// `body` as it is, without the envelope. `code` is for the log.
+    ///
+    /// # Errors
+    /// [`Error::Defect`] when it cannot be written as JSON.
+    pub fn json(status: StatusCode, code: u32, body: &impl Serialize) -> Result<Self, Error> {
+        let body =
+            serde_json::to_string(body).map_err(|error| Error::Defect(format!("response: {error}")))?;
+        Ok(Self {
+            status,
+            code,
+            body: Body::Text(body),
+            headers: Vec::new(),
+            error: None,
+        })
+    }
+
+    /// 200 with something else than JSON, as these headers say.
+    #[must_use]
+    pub fn file(body: Body, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            code: 1,
+            body,
+            headers,
+            error: None,
+        }
+    }
+
+    /// The body, and the headers that are this reply's own.
+    #[must_use]
+    pub fn body_and_headers(&self) -> (&Body, &[(HeaderName, HeaderValue)]) {
+        (&self.body, &self.headers)
+    }
+
+    /// Notes the error that this reply tells of, for the log, and adds the headers that go with it.
+    #[must_use]
+    pub fn caused_by(mut self, error: Error) -> Self {
+        self.headers.extend(match &error {
+            Error::NoCredentials => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Bearer realm="people""#),
+            )),
+            Error::TokenNotLive => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Bearer realm="people", error="invalid_token""#),
+            )),
+            Error::TooManyAttempts { retry_after, .. } => {
+                Some((header::RETRY_AFTER, HeaderValue::from(*retry_after)))
+            }
+            Error::Unavailable(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            _ => None,
+        });
+        self.error = Some(error);
+        self
+    }
+}
+
+impl Reply {
+    /// The response: this reply with the headers that all have, and then those of its route.
+    pub(super) fn into_response(
+        self,
+        request_id: &str,
+        route_headers: &[(&'static str, &'static str)],
+    ) -> Response<Body> {
+        let mut response = Response::new(self.body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        for (name, value) in &HEADERS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if let Ok(request_id) = HeaderValue::from_str(request_id) {
+            headers.insert(HeaderName::from_static("x-request-id"), request_id);
+        }
+        headers.extend(self.headers.into_iter().map(|(name, value)| (Some(name), value)));
+        for (name, value) in route_headers {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl From<Error> for Reply {
+    fn from(error: Error) -> Self {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Data<'a> {
+            Refused(RefusedFields<'a>),
+            Later(Pause),
+        }
+        let data = match &error {
+            Error::Refused(errors) => Some(Data::Refused(RefusedFields { errors })),
+            Error::TooManyAttempts { retry_after, .. } => Some(Data::Later(Pause {
+                retry_after: *retry_after,
+            })),
+            _ => None,
+        };
+        let envelope = Envelope {
+            code: error.code(),
+            message: error.message(),
+            data,
+        };
+        // Strings and numbers only: there is nothing here that JSON cannot say.
+        let body = serde_json::to_string(&envelope).unwrap_or_default();
+        Self {
+            status: error.status(),
+            code: error.code(),
+            body: Body::Text(body),
+            headers: Vec::new(),
+            error: None,
+        }
+        .caused_by(error)
+    }
+}
