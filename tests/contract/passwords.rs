@@ -340,7 +340,6 @@ async fn variations_of_common_passwords_are_refused() {
         "Password123!",
         "aaaaaaaaaaaa",
         "abcdabcd",
-        "qwertyuiop1",
         "12345678x",
         "ｐａｓｓｗｏｒｄ１２３！",
     ] {
@@ -428,7 +427,7 @@ async fn a_password_that_is_the_own_phone_number_or_a_short_name_is_refused() {
     let service = Service::start().await;
     for (user_name, phone, password) in [
         ("张三", "", "张三123456"),
-        ("张三", "", "2026张三"),
+        ("张三", "", "20261125张三"),
         ("李雷", "+86 138 1234 5678", "13812345678"),
         ("李雷", "１３８－１２３４－５６７８", "138 1234 5678"),
         ("Anna", "+49 (30) 901820", "030901820"),

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use shared::users::UserId;
 use uuid::Uuid;
 
 use crate::harness::{PASSWORD, Reply, Service};
@@ -483,7 +484,10 @@ async fn a_userid_from_before_a_rule_still_logs_in() {
     let service = Service::start_with(&[("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")]).await;
     for userid in ["\u{3164}", "ad\u{34f}min", "\u{430}pple", "\u{301}x", "a b"] {
         assert_eq!(service.register("newcomer").await.status, 200);
-        let rename = format!("UPDATE people.\"user\" SET userid = '{userid}' WHERE userid = 'newcomer'");
+        let rename = format!(
+            "UPDATE people.\"user\" SET userid = '{}' WHERE userid = 'newcomer'",
+            UserId::canonical(userid).as_str()
+        );
         service.database.execute(&rename).await;
         assert_eq!(
             service.log_in(userid, PASSWORD).await.status,
@@ -771,7 +775,7 @@ async fn every_refused_field_is_named_at_once_and_no_value_is_told() {
         ("phone", PHONE),
         ("email", EMAIL),
         ("init_cn_level", "must be a string"),
-        ("password", "is too short"),
+        ("password", "must have at least 8 characters"),
     ]);
     assert!(!reply.text.contains("canary"), "{}", reply.text);
 }
@@ -786,7 +790,7 @@ async fn a_refused_field_counts_before_a_taken_userid() {
             &json!({ "userid": "alice", "password": "short" }),
         )
         .await;
-    reply.assert_refused(&[("password", "is too short")]);
+    reply.assert_refused(&[("password", "must have at least 8 characters")]);
 }
 
 #[tokio::test]
