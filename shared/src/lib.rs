@@ -10,6 +10,7 @@ pub mod database;
 pub mod error;
 mod guesses;
 pub mod http;
+pub mod origins;
 pub mod password;
 pub mod password_policy;
 pub mod roles;

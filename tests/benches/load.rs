@@ -2,7 +2,7 @@
 //! clients, against `local` and against the functions under cargo-lambda's emulator, all of them release builds on one
 //! throw-away PostgreSQL that writes as durably as a real one. The clients are a closed loop on the same machine; each
 //! figure is of several turns, between which everything else has its turn. About three minutes. Writes
-//! `tests/performance/load.json` and the pictures beside it.
+//! `docs/performance/load.json` and the pictures beside it.
 //!
 //! The emulator is `cargo-lambda` on PATH (`pip install cargo-lambda==1.9.2`); without it only `local` is measured.
 
@@ -231,7 +231,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for series in &series {
         show(series, targets[series.target].name);
     }
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("performance");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance");
     fs::create_dir_all(&directory)?;
     let results: Vec<Value> = series
         .iter()
