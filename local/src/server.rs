@@ -18,12 +18,8 @@ use shared::error::Error;
 use shared::http::body::MAX_BYTES;
 use shared::http::event::Gateway;
 use shared::http::pages::Page;
-<<<<<<< HEAD
 use shared::http::{answer, believe};
-use tower_http::cors::{AllowOrigin, CorsLayer};
-=======
 use tower_http::cors::CorsLayer;
->>>>>>> main
 use uuid::Uuid;
 
 use crate::{example, origins};

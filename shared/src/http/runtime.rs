@@ -20,12 +20,8 @@ use super::request::{request_id, source_address};
 use super::route::Route;
 use super::trusted_proxy::believe;
 use crate::app::{StartError, State};
-<<<<<<< HEAD
 use crate::config::{Environment, TrustedProxy};
-=======
-use crate::config::Environment;
 use crate::database;
->>>>>>> main
 use crate::error::Error;
 use crate::telemetry;
 
