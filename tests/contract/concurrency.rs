@@ -84,7 +84,7 @@ async fn parallel_logins_replace_an_old_hash_once_and_all_succeed() {
         .execute(
             "CREATE TABLE change (old_hash text, new_hash text);
              CREATE FUNCTION note_change() RETURNS trigger LANGUAGE plpgsql AS $$
-             BEGIN INSERT INTO change VALUES (old.password_hash, new.password_hash); RETURN new; END $$;
+             BEGIN INSERT INTO public.change VALUES (old.password_hash, new.password_hash); RETURN new; END $$;
              CREATE TRIGGER change AFTER UPDATE ON people.\"user\" FOR EACH ROW EXECUTE FUNCTION note_change()",
         )
         .await;
