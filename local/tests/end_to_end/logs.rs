@@ -107,13 +107,8 @@ fn each_request_is_one_line_and_each_security_event_another() {
     let alice = register(&local, &mut expected);
     let token = log_in(&local, &database, &mut expected, &alice);
     use_token(&local, &mut expected, &alice, &token);
-    expected.add(&local.send("GET", "/nowhere", &[], ""), "* *", (404, 40401), &[]);
-    expected.add(
-        &local.send("DELETE", "/auth/me", &[], ""),
-        "* *",
-        (405, 40501),
-        &[],
-    );
+    expected.add(&local.send("GET", "/nowhere", &[], ""), "*", (404, 40401), &[]);
+    expected.add(&local.send("DELETE", "/auth/me", &[], ""), "*", (405, 40501), &[]);
     // A request id is the gateway's: a client does not choose it.
     let chosen = local.send("GET", "/health", &[("x-request-id", "mine")], "");
     assert_ne!(chosen.header("x-request-id"), Some("mine"));
@@ -350,7 +345,7 @@ fn send_canaries(local: &Local, database: &Database) -> Vec<String> {
     assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
 
     send_refused_bodies(local);
-    send_failed_attempts(local, database);
+    send_failed_attempts(local);
     send_refused_tokens(local, &token);
     send_strange_requests(local);
     send_to_a_failing_database(local, database, &alice, &token);
@@ -410,19 +405,14 @@ fn send_refused_bodies(local: &Local) {
 }
 
 /// Failed attempts, up to too many, as JSON and as a form.
-fn send_failed_attempts(local: &Local, database: &Database) {
+fn send_failed_attempts(local: &Local) {
     let form_type = [("content-type", "application/x-www-form-urlencoded")];
     for userid in [
         format!("{CANARY}-alice"),
         format!("{CANARY}-nobody\",\n\u{1b}[31m\r\n{{}}"),
     ] {
         let wrong = json!({ "userid": userid, "password": format!("wrong {CANARY}") });
-        for _ in 0..11 {
-            let status = local.post("/auth/login", &wrong).status();
-            assert!(matches!(status, 401 | 429), "{status}");
-        }
-        database.sql("UPDATE people.attempt SET in_flight = '{}', failed_at = now()");
-        assert_eq!(local.post("/auth/login", &wrong).status(), 429);
+        while local.post("/auth/login", &wrong).status() != 429 {}
     }
     for form in [
         format!("username={CANARY}&password={CANARY}"),
