@@ -345,7 +345,7 @@ fn send_canaries(local: &Local, database: &Database) -> Vec<String> {
     assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
 
     send_refused_bodies(local);
-    send_failed_attempts(local, database);
+    send_failed_attempts(local);
     send_refused_tokens(local, &token);
     send_strange_requests(local);
     send_to_a_failing_database(local, database, &alice, &token);
@@ -405,7 +405,7 @@ fn send_refused_bodies(local: &Local) {
 }
 
 /// Failed attempts, up to too many, as JSON and as a form.
-fn send_failed_attempts(local: &Local, database: &Database) {
+fn send_failed_attempts(local: &Local) {
     let form_type = [("content-type", "application/x-www-form-urlencoded")];
     for userid in [
         format!("{CANARY}-alice"),
