@@ -189,12 +189,14 @@ fn the_token_url_is_log_ins() {
     assert_eq!(flow["tokenUrl"], "/auth/login");
 }
 
-/// What a request is made of in the description: each member's example.
+/// What a request is made of in the description: each member's example. Nothing where it takes no body.
 fn request_example(media_type: &str, path: &str) -> Map<String, Value> {
     let description = description();
     let schema = &description["paths"][path]["post"]["requestBody"]["content"][media_type]["schema"];
-    members(&resolve(&description, schema)["properties"])
-        .iter()
+    let properties = resolve(&description, schema)["properties"].as_object();
+    properties
+        .into_iter()
+        .flatten()
         .filter_map(|(name, member)| Some((name.clone(), member.get("example")?.clone())))
         .collect()
 }
@@ -241,10 +243,6 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
                 _ => service.post_example(path).await,
             }
         }
-        ("/auth/me", "Me") | ("/auth/logout", "success") => {
-            let token = token().await;
-            with(JSON, &format!("Bearer {token}"), String::new()).await
-        }
         ("/auth/login", "OAuth2Error") => service.post_example_form().await,
         ("/health", "Health") if status == "503" => {
             let service = Service::on(nowhere(), &[]);
@@ -290,6 +288,11 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
                 .send(request(method, path, &headers, valid.to_string()))
                 .await
         }
+        // The success of an endpoint that takes nothing but a token.
+        _ if status == "200" && valid == json!({}) => {
+            let token = token().await;
+            with(JSON, &format!("Bearer {token}"), String::new()).await
+        }
         _ => panic!("{method} {path}: {example} is documented, and this test does not know how to get it"),
     })
 }
@@ -316,9 +319,9 @@ fn constant(mut value: Value) -> Value {
 #[tokio::test]
 async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
     let description = description();
-    let mut replayed = 0;
     for (path, item) in members(&description["paths"]) {
         for (method, operation) in members(item) {
+            let mut given = BTreeSet::new();
             for (status, response) in members(&operation["responses"]) {
                 for (name, example) in members(&response["content"][JSON]["examples"]) {
                     let Some(reply) = provoke(&method.to_uppercase(), path, status, name).await else {
@@ -329,13 +332,12 @@ async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
                     let documented = example["value"].clone();
                     assert_eq!(constant(reply.json()), constant(documented), "{what}");
                     assert_headers(&description, response, &reply, &what);
-                    replayed += 1;
+                    given.insert(status.as_str());
                 }
             }
+            assert!(given.contains("200") && given.contains("503"), "{method} {path}: {given:?}");
         }
     }
-    // Handlers describe 8 answers of their own; the rest are errors.
-    assert_eq!(replayed, 31);
 }
 
 /// Every documented header is there with a documented value, but those that belong to another answer of this status;
