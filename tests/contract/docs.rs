@@ -335,7 +335,10 @@ async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
                     given.insert(status.as_str());
                 }
             }
-            assert!(given.contains("200") && given.contains("503"), "{method} {path}: {given:?}");
+            assert!(
+                given.contains("200") && given.contains("503"),
+                "{method} {path}: {given:?}"
+            );
         }
     }
 }
