@@ -36,6 +36,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "strict-transport-security": "max-age=63072000; includeSubDomains",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
 }
 INVALID_TOKEN = {"www-authenticate": 'Bearer realm="people", error="invalid_token"'}
 
@@ -193,7 +194,7 @@ def session(emulators, suffix):
 
     def send(name, title, status, code, token="none", headers=()):
         event = load(name + suffix, userid, token)
-        emulator = emulators[name.removesuffix("-form")]
+        emulator = emulators["login" if name == "token" else name.removesuffix("-form")]
         return call(emulator, f"{what}: {title}", event, status, code, headers)
 
     user = (send("register", "register", 200, 1).get("data") or {}).get("user_info") or {}
@@ -207,6 +208,9 @@ def session(emulators, suffix):
     form = send("login-form", "login by form", 200, None, headers={"pragma": "no-cache"})
     check(f"{what}: login by form: an OAuth2 token answer",
           set(form) == {"access_token", "token_type", "expires_in"}, sorted(form))
+
+    grant = send("token", "the token endpoint", 200, None, headers={"pragma": "no-cache"})
+    check(f"{what}: the token endpoint: an OAuth2 token answer", set(grant) == set(form), sorted(grant))
 
     data = send("me", "me", 200, 1, token).get("data") or {}
     check(f"{what}: me: the user is returned",
@@ -238,6 +242,43 @@ def documentation(emulator):
             check(f"{what}: every header", not missing, missing)
         event = json.loads((ROOT / f"tests/events/docs{suffix}.json").read_text().replace('/docs"', '/docs/nothing"'))
         call(emulator, f"docs{suffix}: no such file", event, 404, 40401)
+
+
+def odd_events(emulators, token):
+    """What a client can put into an event changes no answer and makes no error of the runtime's own; one line for each."""
+    expected = {"register": (409, 40901), "login": (200, 1), "token": (200, None), "logout": (401, 40103), "me": (200, 1),
+                "health": (200, 1)}
+    # Where in the event, and what: where lambda_http panics, and what no URL, no text and no number can be.
+    odd = [(["rawQueryString"], 'x="'), (["rawQueryString"], "\0 %zz"), (["queryStringParameters"], {"x": '"', "y": None}),
+           (["multiValueQueryStringParameters"], {"x": ['"', 7]}), (["headers", "x-forwarded-proto"], "https, https"),
+           (["headers", "host"], "[ \u00e9"), (["headers", "x-bytes"], "\u0080\ud800\r\nx: y"), (["headers", "x-number"], 7),
+           (["cookies"], ["\0", 1]), (["stageVariables"], "x"), (["pathParameters"], {"x": 1}),
+           (["requestContext", "authorizer"], {"jwt": "x"}), (["requestContext", "timeEpoch"], "yesterday")]
+    for suffix in ["", "-rest"]:
+        userid = f"odd-{secrets.token_hex(4)[:6]}"
+        emulators["register"].invoke(load("register" + suffix, userid))
+        for name, (status, code) in expected.items():
+            function = emulators["login" if name == "token" else name]
+            before = function.log.read_text().count('"message":"request"')
+            for place, value in odd:
+                event = load(name + suffix, userid, "none" if name == "logout" else token)
+                parent = event[place[0]] if place[1:] else event
+                parent[place[-1]] = value
+                if suffix and place[0] == "headers":
+                    event["multiValueHeaders"][place[-1]] = [value]
+                call(function, f"odd event: {name}{suffix}: {'.'.join(place)}", event, status, code)
+            for bad in ["{}", "e30", 7, {"userid": "x"}]:
+                event = load(name + suffix, userid, "none" if name == "logout" else token) | {"body": bad, "isBase64Encoded": True}
+                if name in ("register", "login"):
+                    call(function, f"odd event: {name}{suffix}: a body that cannot be decoded", event, 400, 40001)
+                elif name == "token":
+                    body = call(function, f"odd event: {name}{suffix}: a body that cannot be decoded", event, 400, None)
+                    check("it is an invalid_request", body.get("error") == "invalid_request", body)
+                else:
+                    call(function, f"odd event: {name}{suffix}: a body that nobody reads", event, status, code)
+            time.sleep(0.2)  # the emulator copies the log
+            lines = function.log.read_text().count('"message":"request"') - before
+            check(f"odd event: {name}{suffix}: one line each", lines == len(odd) + 4, f"{lines} lines")
 
 
 def dead_database(title, database_url, token):
@@ -272,6 +313,7 @@ try:
     session(emulators, "")
     token = session(emulators, "-rest")
     every_route(emulators)
+    odd_events(emulators, token)
     for name in FUNCTIONS:
         log = emulators[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")

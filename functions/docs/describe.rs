@@ -90,15 +90,21 @@ fn document() -> OpenApi {
 
     let mut used = BTreeSet::new();
     for route in functions.iter().flat_map(|function| &function.routes) {
-        let item = document.paths.paths.get_mut(route.path()).expect(route.key());
-        let operation = match route.method() {
-            "GET" => item.get.as_mut(),
-            "POST" => item.post.as_mut(),
-            "PATCH" => item.patch.as_mut(),
-            "DELETE" => item.delete.as_mut(),
-            method => unreachable!("{method}"),
+        let operation = document
+            .paths
+            .paths
+            .get_mut(route.path())
+            .and_then(|item| match route.method() {
+                "GET" => item.get.as_mut(),
+                "POST" => item.post.as_mut(),
+                "PATCH" => item.patch.as_mut(),
+                "DELETE" => item.delete.as_mut(),
+                _ => None,
+            });
+        let Some(operation) = operation else {
+            panic!("{} is in no description", route.key());
         };
-        used.extend(complete(operation.expect(route.key()), *route, &schemas));
+        used.extend(complete(operation, *route, &schemas));
     }
     if let Some(components) = &mut document.components {
         for error in Error::each().filter(|error| !used.contains(&error.code())) {
@@ -118,13 +124,15 @@ fn errors(operation: &Operation) -> Vec<Error> {
         .map_or(json!([]), Clone::clone);
     let listed: Vec<u32> = serde_json::from_value(listed).expect("x-codes: an array of numbers");
     let takes_body = operation.request_body.is_some();
+    let takes_json = json!(operation.request_body)["content"][JSON].is_object();
     let takes_token = operation
         .security
         .as_ref()
         .is_some_and(|security| !security.is_empty());
     Error::each()
         .filter(|error| match error {
-            Error::MalformedBody | Error::UnsupportedMediaType | Error::Refused(_) => takes_body,
+            Error::MalformedBody | Error::Refused(_) => takes_json,
+            Error::UnsupportedMediaType => takes_body,
             Error::NoCredentials | Error::TokenNotLive => takes_token,
             Error::BodyTooLarge | Error::Defect(_) | Error::Unavailable(_) => true,
             error => listed.contains(&error.code()),
@@ -261,7 +269,7 @@ impl Status {
     }
 }
 
-/// What all answers are, but those to a form.
+/// What all answers are, but those of the token endpoint.
 fn envelope(code: u32, message: &str, data: RefOr<Schema>) -> RefOr<Schema> {
     let code = ObjectBuilder::new()
         .schema_type(Type::Integer)
@@ -326,7 +334,7 @@ fn name(error: &Error) -> String {
 
 fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
     let scopes = Scopes::new();
-    let password = Flow::Password(Password::new(functions::login::ROUTES[0].path(), scopes));
+    let password = Flow::Password(Password::new(functions::login::ROUTES[1].path(), scopes));
     let password = OAuth2::with_description([password], "Log in with userid and password.");
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -340,8 +348,8 @@ fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
 
 fn description() -> String {
     let mut text =
-        "Every answer is one JSON object, the envelope: `code`, `message`, `data`. The exception is the \
-        form variant of `POST /auth/login`, which answers as an OAuth2 token endpoint does (RFC 6749 §5).\n\n\
+        "Every answer is one JSON object, the envelope: `code`, `message`, `data`. The exception is \
+        `POST /auth/token`, which answers as an OAuth2 token endpoint does (RFC 6749 §5).\n\n\
         `code` is 1 on success, and otherwise says what went wrong; `message` is fixed for each code.\n\n\
         | HTTP | code | message |\n|--|--|--|\n"
             .to_owned();

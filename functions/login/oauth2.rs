@@ -1,5 +1,5 @@
-//! The form variant of login: an OAuth2 token endpoint for the resource owner password grant (RFC 6749 §4.3), so that
-//! Swagger's Authorize button and stock clients log in.
+//! `POST /auth/token`: the OAuth2 token endpoint for the resource owner password grant (RFC 6749 §4.3), so that Swagger's
+//! Authorize button and stock clients log in.
 
 use std::collections::HashMap;
 
@@ -9,16 +9,52 @@ use lambda_http::http::StatusCode;
 use serde::Serialize;
 use shared::app::App;
 use shared::error::Error;
-use shared::http::{self, Reply, body};
+use shared::http::body::{self, MediaType};
+use shared::http::{self, Reply};
 use shared::password::Password;
 use shared::users::UserId;
 use utoipa::ToSchema;
+
+/// Answers a form as [`answer`] does, and nothing else.
+///
+/// # Errors
+/// 41501, 42901, 50001, 50301.
+#[utoipa::path(
+    post,
+    path = "/auth/token",
+    operation_id = "token",
+    tag = "session",
+    extensions(("x-codes" = json!([42901]))),
+    summary = "Log in as an OAuth2 client",
+    description = "The OAuth2 token endpoint for the resource owner password grant (RFC 6749 §4.3), with that standard's \
+        answers. A form that a page of another origin sends is refused; such a page logs in with JSON.",
+    request_body(content((LoginForm = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 200, description = "The session is open.", content(
+            (super::Grant = "application/x-www-form-urlencoded"),
+        )),
+        (status = 400, description = "The request is wrong, or the userid or the password.", content(
+            (Refusal = "application/x-www-form-urlencoded"),
+        )),
+    ),
+)]
+pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    match MediaType::of(request)? {
+        MediaType::Form => answer(app, request, now).await,
+        MediaType::Json => Err(Error::UnsupportedMediaType),
+    }
+}
 
 /// Answers with the objects of RFC 6749: §5.1 on success, §5.2 on an error of the client's.
 ///
 /// # Errors
 /// 42901, 50001, 50301.
 pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    // A form needs no preflight: any page could have its visitors' browsers send one.
+    if app.origins.refuse(request) {
+        let foreign = OAuth2Error(Code::InvalidRequest, "A page of another origin sent the form.");
+        return refuse(foreign, Error::MalformedBody);
+    }
     let parameters = match parse(body::bytes(request)) {
         Ok(parameters) => parameters,
         Err(error) => return refuse(error, Error::MalformedBody),

@@ -12,6 +12,7 @@ use local::{server, settings};
 use shared::app::App;
 use shared::aws;
 use shared::config::{Config, Credentials, DatabaseConfig, Environment};
+use shared::database::Migration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -57,17 +58,23 @@ async fn run() -> Result<(), Failure> {
     }
     let embedded = embedded_database(&mut environment, &state).await?.map(Arc::new);
     let outcome = async {
-        let config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
+        let mut config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
+        config.origins = settings.origins;
         let place = place(&config.database);
-        let app = app(config, &place).await?;
-        announce(listener.local_addr()?, &place, embedded.is_some());
-        let stop = async move {
+        let adopt = environment.text("ADOPT") == Some("true");
+        let mut stop = Box::pin(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
+        });
+        // To migrate may mean to wait for a lock.
+        let app = tokio::select! {
+            app = app(config, &place, adopt) => app?,
+            () = &mut stop => return Ok(()),
         };
-        let router = server::router(Arc::new(app), settings.allowed_origins);
+        announce(listener.local_addr()?, &place, embedded.is_some());
+        let router = server::router(Arc::new(app));
         let (serving, supervision) = oneshot::channel();
         let serve = async {
             let outcome = serve(listener, router, stop).await;
@@ -108,25 +115,20 @@ async fn embedded_database(environment: &mut Environment, state: &Path) -> Resul
     Ok(Some(server))
 }
 
-async fn app(mut config: Config, place: &str) -> Result<App, Failure> {
+async fn app(mut config: Config, place: &str, adopt: bool) -> Result<App, Failure> {
     config.database.connections = CONNECTIONS;
     let app = App::new(config);
-    let migrated = Box::pin(app.database.migrate()).await;
-    migrated.map_err(|error| format!("the database at {place} cannot be migrated: {}", one_line(&error)))?;
-    Ok(app)
-}
-
-/// An error with its causes on one line.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let mut line = error.to_string();
-    for cause in causes.map(ToString::to_string) {
-        // Most errors of the driver quote their cause already.
-        if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
+    let migration = Migration {
+        adopt,
+        ..Migration::default()
+    };
+    let migrated = Box::pin(app.database.migrate(&migration)).await;
+    let migrated =
+        migrated.map_err(|error| format!("the database at {place} cannot be migrated: {error}"))?;
+    for line in migrated.adopted {
+        eprintln!("local: {line}");
     }
-    line.replace('\n', " ")
+    Ok(app)
 }
 
 /// Where the database is, without credentials: a URL may have them in several places.

@@ -37,13 +37,20 @@ pub fn pages() -> impl Iterator<Item = &'static Page> {
 }
 
 /// The service that answers for all functions.
-pub fn router(app: Arc<App>, allowed_origins: Vec<HeaderValue>) -> Router {
+pub fn router(app: Arc<App>) -> Router {
+    let origins = app.origins.clone();
+    let allow = move |origin: &HeaderValue, _: &_| origin.to_str().is_ok_and(|origin| origins.allow(origin));
+    // As in template.yaml.
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::list(allowed_origins))
-        .allow_methods([Method::GET, Method::POST])
+        .allow_origin(AllowOrigin::predicate(allow))
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
-        .max_age(Duration::from_mins(10));
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            HeaderName::from_static("x-request-id"),
+        ])
+        .max_age(Duration::from_hours(2));
     let plain = routes(app);
     let shared = plain.clone().layer(cors);
     // An OPTIONS request that is no CORS preflight is a method like any other. The CORS layer would answer it with 200.

@@ -6,8 +6,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::aws::{self, AwsError};
-use crate::config::{Config, ConfigError, DatabaseConfig, Environment, Limits, PasswordConfig, TokenConfig};
+use crate::config::{
+    Config, ConfigError, DatabaseConfig, Environment, Limits, PasswordConfig, TokenConfig,
+    origins_from_environment,
+};
 use crate::database::Database;
+use crate::origins::Origins;
 use crate::password::Passwords;
 use crate::token::Keys;
 
@@ -51,6 +55,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// How many attempts are free.
     pub limits: Limits,
+    /// Whose web pages may call.
+    pub origins: Origins,
 }
 
 /// Why a function cannot start.
@@ -73,6 +79,7 @@ impl App {
             passwords: Arc::new(Passwords::new(&config.passwords)),
             keys: Arc::new(Keys::new(&config.tokens)),
             limits: config.limits,
+            origins: config.origins,
         }
     }
 }
@@ -85,6 +92,7 @@ impl State for App {
             database: DatabaseConfig::from_environment(environment)?,
             passwords: PasswordConfig::from_environment(environment)?,
             limits: Limits::from_environment(environment)?,
+            origins: origins_from_environment(environment)?,
             tokens: TokenConfig::from_environment(&aws::with_secret_keys(environment).await?)?,
         }))
     }

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 
+use crate::origins::Origins;
 use crate::password;
 
 /// What one instance of a function needs to know.
@@ -23,6 +24,8 @@ pub struct Config {
     pub passwords: PasswordConfig,
     /// How many attempts are free.
     pub limits: Limits,
+    /// Whose web pages may call.
+    pub origins: Origins,
 }
 
 /// How many attempts one source address has; 0 stands for any number.
@@ -221,8 +224,18 @@ impl Config {
             tokens: TokenConfig::from_environment(environment)?,
             passwords: PasswordConfig::from_environment(environment)?,
             limits: Limits::from_environment(environment)?,
+            origins: origins_from_environment(environment)?,
         })
     }
+}
+
+/// No page, unless a setting says otherwise.
+pub(crate) fn origins_from_environment(environment: &Environment) -> Result<Origins, ConfigError> {
+    const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
+    environment
+        .text(ORIGINS)
+        .map_or(Ok(Origins::Listed(Vec::new())), Origins::parse)
+        .map_err(|problem| ConfigError::new(ORIGINS, problem))
 }
 
 impl Limits {

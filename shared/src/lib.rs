@@ -9,6 +9,7 @@ pub mod config;
 pub mod database;
 pub mod error;
 pub mod http;
+pub mod origins;
 pub mod password;
 pub mod password_policy;
 pub mod refusal;

@@ -233,7 +233,7 @@ impl Subject {
             service.invoke(harness::route("/health"), health).await;
             let text = String::from_utf8_lossy(&std::fs::read(&log)?[before..]).into_owned();
             let mut found = plans::in_log(&text);
-            found.retain(|plan| !plan.statement.contains("_sqlx_migrations"));
+            found.retain(|plan| !plan.statement.contains("people._sqlx_migrations"));
             plans.insert(kind, found);
         }
         Ok(plans)

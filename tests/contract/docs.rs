@@ -184,9 +184,9 @@ fn every_route_is_described_and_nothing_else() {
 }
 
 #[test]
-fn the_token_url_is_log_ins() {
+fn the_token_url_is_that_of_the_token_endpoint() {
     let flow = &description()["components"]["securitySchemes"]["password"]["flows"]["password"];
-    assert_eq!(flow["tokenUrl"], "/auth/login");
+    assert_eq!(flow["tokenUrl"], "/auth/token");
 }
 
 /// What a request is made of in the description: each member's example. Nothing where it takes no body.
@@ -207,7 +207,7 @@ impl Service {
     }
 
     async fn post_example_form(&self) -> Reply {
-        let form: Vec<String> = request_example(FORM, "/auth/login")
+        let form: Vec<String> = request_example(FORM, "/auth/token")
             .iter()
             .map(|(name, value)| format!("{name}={}", value.as_str().expect("text").replace(' ', "+")))
             .collect();
@@ -230,20 +230,20 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
     let nowhere = || Database {
         url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
     };
-    let valid = Value::from(if method == Method::POST && path != "/auth/logout" {
-        request_example(JSON, path)
-    } else {
-        Map::new()
+    let valid = Value::from(match method {
+        Method::POST => request_example(JSON, path),
+        _ => Map::new(),
     });
     Some(match (path, example) {
-        ("/auth/login", "LoggedIn" | "Grant") => {
+        ("/auth/login", "LoggedIn") => {
             service.post_example("/user/register").await;
-            match example {
-                "Grant" => service.post_example_form().await,
-                _ => service.post_example(path).await,
-            }
+            service.post_example(path).await
         }
-        ("/auth/login", "OAuth2Error") => service.post_example_form().await,
+        ("/auth/token", "Grant") => {
+            service.post_example("/user/register").await;
+            service.post_example_form().await
+        }
+        ("/auth/token", "OAuth2Error") => service.post_example_form().await,
         ("/health", "Health") if status == "503" => {
             let service = Service::on(nowhere(), &[]);
             service.send(request(Method::GET, path, &[], "")).await
@@ -266,12 +266,16 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
                 .post(path, &json!({ "userid": "alice", "password": "" }))
                 .await
         }
-        ("/auth/login", "42901") => {
+        ("/auth/login" | "/auth/token", "42901") => {
             service.log_in("alice", "wrong").await;
             let many = "UPDATE people.attempt SET failures = 200, since = now() + interval '1 hour'";
             service.database.execute(many).await;
-            service.post_example(path).await
+            match path {
+                "/auth/token" => service.post_example_form().await,
+                _ => service.post_example(path).await,
+            }
         }
+        ("/auth/token", "50301") => Service::on(nowhere(), &[]).post_example_form().await,
         (_, "42901") => {
             let service = Service::on(service.database, &[("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "1")]);
             service.register("bob").await;

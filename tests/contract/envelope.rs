@@ -160,7 +160,7 @@ async fn a_body_over_16_kib_is_41301_at_every_endpoint() {
     let body = " ".repeat(16_385);
     for route in functions::routes() {
         let more: &[_] = match route.path() {
-            "/auth/login" => &[("pragma", "no-cache")],
+            "/auth/login" | "/auth/token" => &[("pragma", "no-cache")],
             _ => &[],
         };
         let headers = [JSON, ("authorization", bearer.as_str())];
@@ -267,8 +267,12 @@ async fn an_unreachable_database_is_50301_at_every_endpoint() {
     let bearer = format!("Bearer {token}");
     let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
     for route in functions::routes() {
-        let headers = [JSON, ("authorization", bearer.as_str())];
-        let reply = service.call(route.path(), &headers, &body).await;
+        let (content_type, body) = match route.path() {
+            "/auth/token" => (FORM, "username=alice&password=x"),
+            _ => (JSON, &*body),
+        };
+        let headers = [content_type, ("authorization", bearer.as_str())];
+        let reply = service.call(route.path(), &headers, body).await;
         let data = match route.path() {
             "/health" => json!({ "status": "unavailable", "database": "down", "schema": "unknown" }),
             _ => Value::Null,
@@ -276,7 +280,7 @@ async fn an_unreachable_database_is_50301_at_every_endpoint() {
         let message = "The service is temporarily unavailable.";
         let body = json!({ "code": 50301, "message": message, "data": data });
         let mut more = vec![("retry-after", "1")];
-        if route.path() == "/auth/login" {
+        if matches!(route.path(), "/auth/login" | "/auth/token") {
             more.push(("pragma", "no-cache"));
         }
         assert_whole(&reply, 503, &body, &more);
@@ -341,6 +345,7 @@ async fn another_method_is_40501_and_allow_names_the_right_one() {
     for (path, allowed) in [
         ("/user/register", "POST"),
         ("/auth/login", "POST"),
+        ("/auth/token", "POST"),
         ("/auth/logout", "POST"),
         ("/auth/me", "GET"),
         ("/health", "GET"),
@@ -417,7 +422,7 @@ async fn the_allowed_origin_may_read_responses_and_errors() {
         assert_eq!(allowed, ["http://localhost:5173"]);
         assert_eq!(
             reply.header("access-control-expose-headers"),
-            Some("retry-after,x-request-id")
+            Some("retry-after,www-authenticate,x-request-id")
         );
         assert_eq!(reply.header("access-control-allow-credentials"), None);
         assert!(reply.header("vary").is_some_and(|vary| vary.contains("origin")));
@@ -474,13 +479,41 @@ async fn a_preflight_of_the_allowed_origin_lists_methods_and_headers() {
         assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, ""));
         for (name, value) in [
             ("access-control-allow-origin", "http://localhost:5173"),
-            ("access-control-allow-methods", "GET,POST"),
+            ("access-control-allow-methods", "GET,POST,PATCH,DELETE"),
             ("access-control-allow-headers", "authorization,content-type"),
-            ("access-control-max-age", "600"),
+            ("access-control-max-age", "7200"),
         ] {
             assert_eq!(reply.header(name), Some(value));
         }
         assert_eq!(reply.header("access-control-allow-credentials"), None);
+    }
+}
+
+#[tokio::test]
+async fn local_says_the_same_to_browsers_as_the_template() {
+    let template = include_str!("../../template.yaml");
+    let (_, cors) = template
+        .split_once("CorsConfiguration:")
+        .expect("in the template");
+    let of_template = |name: &str| {
+        let (_, rest) = cors.split_once(&format!("{name}: ")).expect(name);
+        let line = rest.lines().next().expect("a line");
+        line.trim_matches(['[', ']']).replace(", ", ",")
+    };
+    let service = Service::start().await;
+    let origin = ("origin", "http://localhost:5173");
+    let preflight = [origin, ("access-control-request-method", "POST")];
+    let preflight = service
+        .send(request(Method::OPTIONS, "/auth/login", &preflight, ""))
+        .await;
+    let answer = service.send(request(Method::GET, "/health", &[origin], "")).await;
+    for (name, reply, header) in [
+        ("AllowMethods", &preflight, "access-control-allow-methods"),
+        ("AllowHeaders", &preflight, "access-control-allow-headers"),
+        ("MaxAge", &preflight, "access-control-max-age"),
+        ("ExposeHeaders", &answer, "access-control-expose-headers"),
+    ] {
+        assert_eq!(reply.header(header), Some(&*of_template(name)), "{name}");
     }
 }
 

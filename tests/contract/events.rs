@@ -23,6 +23,7 @@ macro_rules! event {
 const REGISTER: (&str, &str, &str) = event!("register");
 const LOGIN: (&str, &str, &str) = event!("login");
 const LOGIN_FORM: (&str, &str, &str) = event!("login-form");
+const TOKEN: (&str, &str, &str) = event!("token");
 const LOGOUT: (&str, &str, &str) = event!("logout");
 const ME: (&str, &str, &str) = event!("me");
 const HEALTH: (&str, &str, &str) = event!("health");
@@ -134,6 +135,12 @@ async fn a_session_from_register_to_a_refused_token_works_with_the_events_of_eit
             &json!({ "access_token": form.access_token(), "token_type": "bearer", "expires_in": 3600 }),
         );
 
+        let grant = Event::new(TOKEN, format).send(&service).await;
+        grant.assert_envelope(
+            200,
+            &json!({ "access_token": grant.access_token(), "token_type": "bearer", "expires_in": 3600 }),
+        );
+
         let me = Event::new(ME, format).token(&token);
         let data = json!({ "user_id": info["user_id"], "user_info": info });
         me.send(&service)
@@ -153,7 +160,7 @@ async fn a_session_from_register_to_a_refused_token_works_with_the_events_of_eit
 #[tokio::test]
 async fn the_request_id_is_the_gateways() {
     let service = Service::start().await;
-    for event in [REGISTER, LOGIN, LOGIN_FORM, LOGOUT, ME, HEALTH] {
+    for event in [REGISTER, LOGIN, LOGIN_FORM, TOKEN, LOGOUT, ME, HEALTH] {
         for format in FORMATS {
             // What a client says it is does not count.
             let event = Event::new(event, format)
@@ -194,7 +201,7 @@ async fn an_event_without_a_request_id_gets_one() {
 
 #[test]
 fn the_source_address_is_the_gateways_whatever_the_headers_say() {
-    for event in [REGISTER, LOGIN, LOGIN_FORM, LOGOUT, ME, HEALTH] {
+    for event in [REGISTER, LOGIN, LOGIN_FORM, TOKEN, LOGOUT, ME, HEALTH] {
         for format in FORMATS {
             let mut event = Event::new(event, format);
             for name in [

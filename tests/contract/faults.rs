@@ -306,7 +306,7 @@ async fn no_connection_to_be_had_is_503_in_time() {
             "CREATE ROLE {role} LOGIN PASSWORD 'limited' CONNECTION LIMIT 1;
              GRANT USAGE ON SCHEMA people TO {role};
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA people TO {role};
-             GRANT SELECT ON _sqlx_migrations TO {role}"
+             GRANT SELECT ON people._sqlx_migrations TO {role}"
         ))
         .await;
     let url = database
@@ -456,6 +456,11 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
         proxy.round_trips();
         let reply = match route.path() {
             "/auth/login" => first.log_in("alice", PASSWORD).await,
+            "/auth/token" => {
+                first
+                    .post_form("username=alice&password=correct+horse+battery+staple")
+                    .await
+            }
             "/user/register" => first.register("bob").await,
             "/auth/logout" => first.log_out(&tokens[0]).await,
             path => first.get(path, &tokens[1]).await,
@@ -468,6 +473,7 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
         [
             ("/user/register", 200, 4),
             ("/auth/login", 200, 4),
+            ("/auth/token", 200, 4),
             ("/auth/me", 200, 2),
             ("/auth/logout", 200, 2),
             ("/health", 200, 2),

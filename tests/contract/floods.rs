@@ -39,7 +39,7 @@ async fn serve(database: &Database) -> SocketAddr {
     let environment: Environment = settings.into_iter().collect();
     let mut config = Config::from_environment(&environment).expect("usable settings");
     config.database.connections = 8;
-    let router = local::server::router(Arc::new(App::new(config)), Vec::new());
+    let router = local::server::router(Arc::new(App::new(config)));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

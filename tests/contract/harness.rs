@@ -147,12 +147,12 @@ impl Service {
         let mut environment: Environment = settings.iter().copied().collect();
         environment.set_default("DATABASE_URL", &*database.url);
         environment.set_default("SECRET_KEY", SECRET_KEY);
+        environment.set_default("CORS_ALLOWED_ORIGINS", "http://localhost:5173");
         let mut config = Config::from_environment(&environment).expect("usable settings");
         config.database.connections = 8;
         let app = Arc::new(App::new(config));
-        let origins = vec!["http://localhost:5173".parse().expect("an origin")];
         Self {
-            router: local::server::router(app.clone(), origins),
+            router: local::server::router(app.clone()),
             database,
             app,
         }
@@ -234,7 +234,7 @@ impl Service {
         let content_type = ("content-type", "application/x-www-form-urlencoded");
         self.send(request(
             Method::POST,
-            "/auth/login",
+            "/auth/token",
             &[content_type],
             form.to_owned(),
         ))

@@ -1,4 +1,4 @@
-//! `POST /auth/login` with a form: an OAuth2 token endpoint (RFC 6749 §4.3, §5.1, §5.2).
+//! `POST /auth/token`: an OAuth2 token endpoint (RFC 6749 §4.3, §5.1, §5.2), also for the form of `POST /auth/login`.
 
 use axum::http::Method;
 use serde_json::json;
@@ -66,7 +66,7 @@ async fn what_stock_clients_send_besides_is_ignored() {
     let reply = service
         .send(request(
             Method::POST,
-            "/auth/login",
+            "/auth/token",
             &[("content-type", FORM), basic],
             form,
         ))
@@ -82,7 +82,7 @@ async fn the_content_type_may_have_a_charset_and_any_case() {
         "application/x-www-form-urlencoded;charset=UTF-8",
         "Application/X-WWW-Form-Urlencoded ; charset=utf-8",
     ] {
-        let reply = service.post_bytes("/auth/login", content_type, ALICE).await;
+        let reply = service.post_bytes("/auth/token", content_type, ALICE).await;
         assert_granted(&reply);
     }
 }
@@ -184,7 +184,7 @@ async fn a_form_that_is_not_utf_8_is_an_invalid_request() {
         b"username=alice&password=\xff",
         b"\xfe\xff",
     ] {
-        let reply = service.post_bytes("/auth/login", FORM, form).await;
+        let reply = service.post_bytes("/auth/token", FORM, form).await;
         assert_denied(&reply, MALFORMED);
     }
 }
@@ -197,7 +197,7 @@ async fn a_nul_is_an_invalid_request() {
         b"username=alice&password=x%00",
         b"username=alice&password=\0",
     ] {
-        let reply = service.post_bytes("/auth/login", FORM, form).await;
+        let reply = service.post_bytes("/auth/token", FORM, form).await;
         assert_denied(&reply, NUL);
     }
 }
@@ -228,7 +228,7 @@ async fn another_grant_type_is_unsupported() {
 async fn credentials_in_the_query_are_not_read() {
     let service = Service::start().await;
     service.register("alice").await;
-    let path = format!("/auth/login?{ALICE}&grant_type=password");
+    let path = format!("/auth/token?{ALICE}&grant_type=password");
     let reply = service.post_bytes(&path, FORM, "").await;
     assert_denied(&reply, MISSING);
 }
@@ -252,4 +252,112 @@ async fn a_form_and_json_open_the_same_kind_of_session() {
     let live =
         "people.user_session WHERE logout_time IS NULL AND expires_at - login_time = interval '1 hour'";
     assert_eq!(service.database.count(live).await, 2);
+}
+
+#[tokio::test]
+async fn json_is_not_the_token_endpoints() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let body = json!({ "userid": "alice", "password": PASSWORD });
+    let reply = service.post("/auth/token", &body).await;
+    reply.assert_error(415, 41501, "The content type is not supported.");
+    assert_eq!(reply.header("pragma"), Some("no-cache"));
+}
+
+const FOREIGN: (&str, &str) = ("invalid_request", "A page of another origin sent the form.");
+/// Where the form goes, and where it went with the earlier back end.
+const PATHS: [&str; 2] = ["/auth/token", "/auth/login"];
+const HOST: (&str, &str) = ("host", "127.0.0.1:3000");
+
+async fn post_from_page(
+    service: &Service,
+    path: &str,
+    headers: &[(&str, &str)],
+    form: &'static str,
+) -> Reply {
+    let headers = [&[("content-type", FORM), HOST], headers].concat();
+    service.send(request(Method::POST, path, &headers, form)).await
+}
+
+#[tokio::test]
+async fn a_form_that_a_page_of_another_origin_sends_is_an_invalid_request_and_counts_nothing() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    for headers in [
+        [("sec-fetch-site", "cross-site"), ("accept", "*/*")],
+        [
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://evil.example"),
+        ],
+        [
+            ("sec-fetch-site", "same-site"),
+            ("origin", "http://127.0.0.1:8000"),
+        ],
+        [("origin", "https://evil.example"), ("accept", "*/*")],
+        [("origin", "http://localhost:5174"), ("accept", "*/*")],
+        [("origin", "http://127.0.0.1:3001"), ("accept", "*/*")],
+        [("origin", "null"), ("accept", "*/*")],
+        [("origin", ""), ("accept", "*/*")],
+        [
+            ("origin", "http://localhost:5173"),
+            ("origin", "https://evil.example"),
+        ],
+    ] {
+        for path in PATHS {
+            // The right password, a wrong one, and nothing at all: no page learns which.
+            for form in [ALICE, "username=alice&password=wrong", "", "grant_type=x"] {
+                let reply = post_from_page(&service, path, &headers, form).await;
+                assert_denied(&reply, FOREIGN);
+            }
+        }
+    }
+    // Registration counts one of its own.
+    assert_eq!(
+        service.database.count("people.attempt WHERE failures <> 1").await,
+        0
+    );
+    assert_eq!(service.database.count("people.attempt").await, 1);
+    assert_eq!(service.database.count("people.user_session").await, 0);
+}
+
+#[tokio::test]
+async fn a_form_of_an_own_page_an_allowed_one_or_no_page_logs_in() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    for headers in [
+        [("accept", "*/*"), ("user-agent", "curl/8.5.0")],
+        [
+            ("sec-fetch-site", "same-origin"),
+            ("origin", "http://127.0.0.1:3000"),
+        ],
+        // A page that withholds its address.
+        [("sec-fetch-site", "same-origin"), ("origin", "null")],
+        [
+            ("sec-fetch-site", "same-site"),
+            ("origin", "http://localhost:5173"),
+        ],
+        [("origin", "http://127.0.0.1:3000"), ("accept", "*/*")],
+        [("origin", "http://localhost:5173"), ("accept", "*/*")],
+    ] {
+        for path in PATHS {
+            assert_granted(&post_from_page(&service, path, &headers, ALICE).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn json_of_any_page_is_a_matter_of_the_preflight() {
+    let service = Service::start().await;
+    service.register("alice").await;
+    let headers = [
+        ("content-type", "application/json"),
+        ("origin", "https://evil.example"),
+        ("sec-fetch-site", "cross-site"),
+    ];
+    let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
+    let reply = service
+        .send(request(Method::POST, "/auth/login", &headers, body))
+        .await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("access-control-allow-origin"), None);
 }

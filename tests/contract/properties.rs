@@ -99,6 +99,7 @@ fn endpoints() -> impl Strategy<Value = (Method, &'static str)> {
     prop::sample::select(vec![
         (Method::POST, "/user/register"),
         (Method::POST, "/auth/login"),
+        (Method::POST, "/auth/token"),
         (Method::POST, "/auth/logout"),
         (Method::GET, "/auth/me"),
         (Method::GET, "/health"),

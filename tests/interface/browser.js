@@ -4,6 +4,7 @@
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -93,8 +94,8 @@ await check("Swagger UI: Authorize with userid and password, then GET /auth/me a
   const userid = `swagger-${process.pid}`;
   await registerBehindThePage(page, userid);
   await page.goto(`${base}/docs`);
-  await page.locator(".opblock").nth(4).waitFor();
-  assert.equal(await page.locator(".opblock").count(), 5);
+  await page.locator(".opblock").nth(5).waitFor();
+  assert.equal(await page.locator(".opblock").count(), 6);
   await screenshot(page, "docs");
 
   await page.getByRole("button", { name: "Authorize" }).click();
@@ -131,7 +132,7 @@ await check("Swagger UI: a wrong password is said so", {}, async (page) => {
 
 await check("Swagger UI: on a phone", PHONE, async (page) => {
   await page.goto(`${base}/docs`);
-  await page.locator(".opblock").nth(4).waitFor();
+  await page.locator(".opblock").nth(5).waitFor();
   // Swagger UI's own: pale greys, buttons in buttons, and a list of servers without a label.
   await assertAccessible(page, ["color-contrast", "nested-interactive", "select-name"]);
   await screenshot(page, "docs-phone");
@@ -237,5 +238,69 @@ await check("the example: a service that cannot be reached, and a token that die
   await page.getByRole("status").getByText("You are logged out. Log in again.").waitFor();
   return { refusals: 1 };
 });
+
+// Pages of others: another host and another port, both on this machine. The browser allows each to send a form without
+// asking first; none may count a failed log-in or learn anything.
+const hostile = createServer((_, response) => {
+  // With and without its address: a page chooses what it tells of itself, but not Sec-Fetch-Site.
+  response.setHeader("content-type", "text/html");
+  response.end("<!doctype html><title>A quiz</title><iframe name=\"hidden\"></iframe>");
+});
+/** @type {import("node:net").AddressInfo} */
+const { port } = await new Promise((resolve) => hostile.listen(0, "0.0.0.0", () => resolve(/** @type {any} */ (hostile.address()))));
+
+for (const [title, page_url] of /** @type {const} */ ([
+  ["another host", `http://evil.localhost:${port}/`],
+  ["another port of the same host", `http://127.0.0.1:${port}/`],
+])) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const victim = `victim-${port}-${title.replaceAll(" ", "-")}`;
+  await registerBehindThePage(page, victim);
+  await page.goto(page_url);
+  /** @type {{ url: string, status: number, headers: Record<string, string> }[]} */
+  const answers = [];
+  page.on("response", async (response) => {
+    if (response.request().method() === "POST")
+      answers.push({ url: response.url(), status: response.status(), headers: await response.request().allHeaders() });
+  });
+  // More often than a userid has free failures, with the right password at the end.
+  const sent = await page.evaluate(async ([base, username, right]) => {
+    let sent = 0;
+    for (const path of ["/auth/token", "/auth/login"]) {
+      for (const password of [...Array(12).fill("wrong"), right]) {
+        for (const referrerPolicy of /** @type {const} */ (["unsafe-url", "no-referrer"])) {
+          const body = new URLSearchParams({ username, password });
+          const answer = await fetch(base + path, { method: "POST", mode: "no-cors", body, referrerPolicy });
+          if (answer.type !== "opaque") throw new Error(answer.type);
+          sent += 1;
+        }
+      }
+    }
+    return sent;
+  }, /** @type {const} */ ([base, victim, PASSWORD]));
+  // And a form that the page sends without a script's fetch, into a frame.
+  for (const path of ["/auth/token", "/auth/login"]) {
+    const arrived = page.waitForResponse(base + path);
+    await page.evaluate(([action, username]) => {
+      const form = Object.assign(document.createElement("form"), { action, method: "post", target: "hidden" });
+      for (const [name, value] of [["username", username], ["password", "wrong"]])
+        form.append(Object.assign(document.createElement("input"), { name, value }));
+      document.body.append(form);
+      form.submit();
+    }, /** @type {const} */ ([base + path, victim]));
+    await arrived;
+  }
+  assert.equal(sent, 52);
+  await page.waitForTimeout(200);
+  assert.equal(answers.length, 54);
+  for (const { url, status, headers } of answers) assert.equal(status, 400, `${url} ${JSON.stringify(headers)}`);
+  // None of it was counted: the owner logs in at once, and the log knows of no failure.
+  const login = await page.request.post(`${base}/auth/login`, { data: { userid: victim, password: PASSWORD } });
+  assert.equal(login.status(), 200);
+  await context.close();
+  console.log(`ok    a page of ${title} sends forms: none is counted, none logs in`);
+}
+hostile.close();
 
 await browser.close();

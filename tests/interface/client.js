@@ -25,9 +25,19 @@ assert.ok(refused.error?.code === 42201);
 // The compiler knows by now that `data` has `errors`.
 assert.deepEqual(refused.error.data.errors.map(({ field }) => field), ["userid", "password"]);
 
-const login = await client.POST("/auth/login", { body: { userid, password } });
-assert.ok(login.data && "code" in login.data);
-const headers = { authorization: `Bearer ${login.data.data.access_token}` };
+// As anybody would write it: an answer of one kind, a refusal of one kind.
+const { data, error } = await client.POST("/auth/login", { body: { userid, password } });
+assert.equal(error, undefined);
+const headers = { authorization: `Bearer ${data.data.access_token}` };
+
+const wrong = await client.POST("/auth/login", { body: { userid, password: "wrong" } });
+assert.equal(wrong.error?.code, 40101);
+
+const form = await client.POST("/auth/token", {
+  body: { username: userid, password },
+  bodySerializer: (body) => new URLSearchParams({ ...body }),
+});
+assert.equal(form.data?.token_type, "bearer");
 
 const me = await client.GET("/auth/me", { headers });
 assert.equal(me.data?.data.user_info.userid, userid);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stock OAuth2 clients log in with the form variant of /auth/login.
+"""Stock OAuth2 clients log in at /auth/token.
 
     python oauth2_clients.py http://127.0.0.1:3000
 """
@@ -16,7 +16,7 @@ from oauthlib.oauth2 import InvalidGrantError, LegacyApplicationClient
 from requests_oauthlib import OAuth2Session
 
 base = sys.argv[1]
-token_url, me = f"{base}/auth/login", f"{base}/auth/me"
+token_url, me = f"{base}/auth/token", f"{base}/auth/me"
 userid, password = f"oauth2-{os.getpid()}", "correct horse battery staple & ünïcödé 100% + more"
 account = {"userid": userid, "password": password}
 requests.post(f"{base}/user/register", json=account, timeout=10).raise_for_status()

@@ -26,9 +26,10 @@ PROGRAMS = HERE / "node_modules/.bin"
 # Nothing of the caller's settings, but what says how the machine is set up.
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PG_BINDIR", "CHROMIUM",
                                                    "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR") if name in os.environ}
-# Hashes as cheap as they can be, since they are not what is tested here; no limits, since all comes from one address.
+# Hashes as cheap as they can be, since they are not what is tested here; no limits, since all comes from one address; and
+# no page that may call but the service's own.
 SETTINGS = {"PORT": "0", "ARGON2_MEMORY_KIB": "8", "ARGON2_ITERATIONS": "1", "FAILURES_PER_ADDRESS": "0",
-            "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "0"}
+            "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "0", "CORS_ALLOWED_ORIGINS": "https://app.example"}
 # What a schema cannot say, so that data that it allows may be a 422: the most common passwords are refused, and so are
 # characters that cannot be seen.
 EXCLUDED_CHECKS = "positive_data_acceptance"
@@ -87,7 +88,7 @@ def test(base, scratch):
     run("a session with the typed client", "node", HERE / "client.js", base)
     run("the smoke test of a deployment", sys.executable, ROOT / "tests/smoke.py", base)
     run("stock OAuth2 clients", sys.executable, HERE / "oauth2_clients.py", base)
-    run("the pages in a browser", "node", HERE / "browser.js", base, options.screenshots.resolve())
+    run("the pages in a browser, and those of others", "node", HERE / "browser.js", base, options.screenshots.resolve())
     print(f"      look at {options.screenshots}")
     schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
     run("no answer that is not described", schemathesis, "run", DESCRIPTION, "--url", base, "--seed", "1",

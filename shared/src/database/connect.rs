@@ -41,7 +41,11 @@ impl Database {
             .extra_float_digits(None)
             .disable_statement_logging();
         let options = match self.pooler {
-            Pooler::None => options.options([("statement_timeout", STATEMENT_TIMEOUT)]),
+            // Nothing is looked up where others may put something. Wins over what a URL says.
+            Pooler::None => options.options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("search_path", "pg_catalog,pg_temp"),
+            ]),
             // What PgBouncer and RDS Proxy do not let through is left out behind them.
             Pooler::Transaction => options,
         };
@@ -82,14 +86,12 @@ impl Database {
     }
 }
 
-/// Connects to change the schema or a role.
+/// Connects to change the schema or a role. Settings are made in the transaction: poolers refuse them here.
 pub(super) async fn connect_as_owner(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let options = options
         .clone()
-        // In `public`, whatever the role is called: a role `people` would find the schema of that name first.
-        .options([("search_path", "public")])
-        // Without its notices ("already exists, skipping"), which would go to the log.
-        .options([("client_min_messages", "warning")])
+        .application_name("people migrate")
+        .extra_float_digits(None)
         .disable_statement_logging();
     let connecting = timeout(OWNER_CONNECT_TIMEOUT, options.connect());
     connecting

@@ -4,23 +4,29 @@
 //! frozen between requests cannot afford. This one pings only a connection that has been idle for a while,
 //! and repeats what is safe to repeat when a connection turns out to be dead.
 
+mod adoption;
 mod connect;
 mod connection;
 mod error;
+mod locks;
 mod migrate;
 mod readiness;
 mod retry;
+mod rights;
+mod schema;
 
 use std::sync::Mutex;
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
+pub use self::adoption::canonical as canonical_userid;
 pub use self::connection::{Connection, Statement};
 pub use self::error::DatabaseError;
-pub use self::migrate::{MIGRATOR, Migrated, MigrationError, migrate};
+pub use self::migrate::{MIGRATOR, Migrated, Migration, MigrationError, migrate};
 pub use self::readiness::{Readiness, Schema};
 use self::retry::{Idle, Kind};
+pub use self::schema::{lines as schema_lines, secure_functions};
 use crate::aws::Aws;
 use crate::config::{Credentials, DatabaseConfig, Pooler};
 

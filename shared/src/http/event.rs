@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 /// of it but the values of path parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gateway {
-    /// The gateway's id of the request, which a header can hold.
+    /// The gateway's id of the request: visible ASCII.
     pub request_id: Option<String>,
     /// Where the request comes from.
     pub source_address: Option<IpAddr>,
@@ -85,7 +85,7 @@ pub fn request(json: &str) -> Request {
         request_id: event
             .request_id
             .and_then(string)
-            .filter(|id| !id.is_empty() && HeaderValue::from_str(id).is_ok()),
+            .filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic())),
         source_address: event
             .source_ip
             .and_then(string)

@@ -49,12 +49,14 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     if let Some(state) = instance.get() {
         state.database().connect_ahead().await;
     }
-    answer_events(async |request| match route_of(routes, &request) {
-        Some(route) => {
+    answer_events(async |request| {
+        if let Some(route) = route_of(routes, &request) {
             let outcome = async { handle(state().await?, route, &request).await };
             answer(route.key(), route.headers(), &request, outcome).await
+        } else {
+            let outcome = async { check(&request).and(Err(Error::NotFound)) };
+            answer("*", &[], &request, outcome).await
         }
-        None => answer("*", &[], &request, async { Err(Error::NotFound) }).await,
     })
     .await
 }
