@@ -35,7 +35,7 @@ assert.equal(wrong.error?.code, 40101);
 
 const form = await client.POST("/auth/token", {
   body: { username: userid, password },
-  bodySerializer: (body) => new URLSearchParams({ ...body }),
+  bodySerializer: ({ username, password }) => new URLSearchParams({ username, password }),
 });
 assert.equal(form.data?.token_type, "bearer");
 
