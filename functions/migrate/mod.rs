@@ -58,6 +58,8 @@ pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
         }),
         ..Migration::default()
     };
+    // What is wrong is told by the run, in more words.
+    let _ = database.wait_until_reachable().await;
     let migrated = database.migrate(&migration).await?;
     Ok(Report {
         applied: migrated.applied,

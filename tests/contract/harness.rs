@@ -160,7 +160,7 @@ impl Service {
 
     /// What a deployed instance does before it asks for its first request.
     pub async fn connect_ahead(&self) {
-        self.app.database.connect_ahead().await;
+        self.app.database.connect_ahead().await.expect("a usable secret");
     }
 
     /// Sends any request, of which the answer is text.

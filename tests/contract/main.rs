@@ -12,6 +12,7 @@ mod faults;
 mod floods;
 mod harness;
 mod health;
+mod instance;
 mod login;
 mod logout;
 mod me;

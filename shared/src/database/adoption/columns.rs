@@ -92,8 +92,23 @@ pub(super) async fn read(connection: &mut PgConnection, table: Oid) -> Result<Ve
 const TIME: &str = r"'^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.]\d{1,6})?)?( ?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?))?)?$'";
 /// All that the server takes for a UUID.
 const UUID: &str = r"'^(([0-9a-f]{4}-?){7}[0-9a-f]{4}|[{]([0-9a-f]{4}-?){7}[0-9a-f]{4}[}])$'";
-/// Kinds of hash that verify, and none: shared/src/password.rs.
-const HASH: &str = r"'^(|[$]2[aby][$](0[4-9]|1[0-4])[$][./A-Za-z0-9]{53}|[$]argon2id[$].*)$'";
+/// Which hashes do not verify (shared/src/password.rs), as an expression; none is none. Regular expressions that count
+/// take 70 µs a row.
+fn unknown_hash(hash: &str) -> String {
+    format!(
+        "NOT ({hash} = '' OR {hash} LIKE '$argon2id$%' OR {hash} LIKE '$2_$__$%' AND length({hash}) = 60 \
+         AND substr({hash}, 3, 1) IN ('a', 'b', 'y') AND translate(substr({hash}, 5, 2), '0123456789', '') = '' \
+         AND substr({hash}, 5, 2) BETWEEN '04' AND '14' AND substr({hash}, 8) !~ '[^./A-Za-z0-9]')"
+    )
+}
+
+/// Which texts are no UUIDs, as an expression. The usual notation is told apart without a regular expression.
+fn no_uuid(text: &str) -> String {
+    format!(
+        "CASE WHEN {text} LIKE '________-____-____-____-____________' \
+              AND length(replace({text}, '-', '')) = 32 AND replace({text}, '-', '') !~ '[^0-9a-fA-F]' THEN false ELSE {text} !~* {UUID} END"
+    )
+}
 
 impl Column {
     /// How its values become those of `kind`.
@@ -114,12 +129,12 @@ impl Column {
                 (
                     "text",
                     format!("{column}::text"),
-                    Some((format!("{as_text} !~ {HASH}"), problem)),
+                    Some((unknown_hash(&as_text), problem)),
                 )
             }
             Kind::Hash if is(&["bytea"]) => {
                 let problem = "bytes that are no hash of a kind that verifies here: set them to null (the user cannot log in)";
-                let refused = format!("(encode({column}, 'escape') COLLATE \"C\") !~ {HASH}");
+                let refused = unknown_hash(&format!("(encode({column}, 'escape') COLLATE \"C\")"));
                 (
                     "text",
                     format!("convert_from({column}, 'UTF8')"),
@@ -128,7 +143,7 @@ impl Column {
             }
             Kind::Uuid if is(&["uuid"]) => ("uuid", format!("{column}::uuid"), None),
             Kind::Uuid if text => {
-                let refused = format!("{as_text} !~* {UUID}");
+                let refused = no_uuid(&as_text);
                 (
                     "uuid",
                     format!("{column}::text::uuid"),

@@ -1,5 +1,7 @@
 //! The values in an earlier back end's tables that cannot become ours.
 
+use std::fmt::Write as _;
+
 use sqlx::PgConnection;
 
 /// Most examples of one problem.
@@ -31,23 +33,24 @@ pub(super) async fn look(
     checks: &[Check],
     obstacles: &mut Vec<String>,
 ) -> Result<(), sqlx::Error> {
-    let counts = checks
-        .iter()
-        .map(|check| format!("count(*) FILTER (WHERE {})", check.refused));
-    let examples = checks.iter().map(|check| {
+    // Each is looked at once, though it is both counted and quoted.
+    let (mut refused, mut counts, mut examples) = (String::new(), Vec::new(), Vec::new());
+    for (number, check) in checks.iter().enumerate() {
+        let _ = write!(refused, ", {} AS r{number}", check.refused);
         let shown = check.shown.as_ref().map_or(String::new(), |shown| {
-            format!(" || ' has ' || quote_literal(left({shown}::text, {QUOTED}))")
+            let _ = write!(refused, ", {shown}::text AS v{number}");
+            format!(" || ' has ' || quote_literal(left(v{number}, {QUOTED}))")
         });
-        let example = format!("{key} ' || quote_literal(left({key}::text, {QUOTED})){shown}");
-        format!(
-            "array_to_string((array_agg('{example} ORDER BY {key}) FILTER (WHERE {}))[1:{EXAMPLES}], ', ')",
-            check.refused
-        )
-    });
+        counts.push(format!("count(*) FILTER (WHERE r{number})"));
+        examples.push(format!(
+            "array_to_string((array_agg('{key} ' || quote_literal(left(key, {QUOTED})){shown} ORDER BY key)
+                FILTER (WHERE r{number}))[1:{EXAMPLES}], ', ')"
+        ));
+    }
     let sql = format!(
-        "SELECT ARRAY[{}]::int8[], ARRAY[{}]::text[] FROM {table}",
-        counts.collect::<Vec<_>>().join(", "),
-        examples.collect::<Vec<_>>().join(", ")
+        "SELECT ARRAY[{}]::int8[], ARRAY[{}]::text[] FROM (SELECT {key}::text AS key{refused} FROM {table} OFFSET 0) r",
+        counts.join(", "),
+        examples.join(", ")
     );
     let (counts, examples): (Vec<i64>, Vec<Option<String>>) =
         sqlx::query_as(&sql).fetch_one(connection).await?;
