@@ -258,7 +258,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         connection.execute(statement).await?;
     }
     connection.close().await?;
-    server.pg_ctl(&["restart"])?;
+    server.restart()?;
     let machine = machine(&server).await?;
     println!("{machine}");
     let mut subjects = Vec::new();

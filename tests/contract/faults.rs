@@ -175,8 +175,7 @@ async fn a_restart_of_the_database_while_idle_is_not_noticed() {
     shared::database::migrate(&database.options()).await.unwrap();
     let service = Service::on(database, &[]);
     let token = service.token_of_new_user("alice").await;
-    let server =
-        tokio::task::spawn_blocking(move || server.pg_ctl(&["restart", "-m", "fast", "-w"]).map(|()| server));
+    let server = tokio::task::spawn_blocking(move || server.restart().map(|()| server));
     let server = server.await.unwrap().unwrap();
     assert_all_work(&service, &token).await;
     tokio::task::spawn_blocking(|| server.stop())
@@ -197,15 +196,13 @@ async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards
     shared::database::migrate(&database.options()).await.unwrap();
     let service = Service::on(database, &[]);
     let token = service.token_of_new_user("alice").await;
-    let control =
-        |arguments: &'static [&'static str]| tokio::task::block_in_place(|| server.pg_ctl(arguments));
 
     // The throw-away server is fast because it does not flush: only this makes the session survive the crash.
     service.database.execute("CHECKPOINT").await;
-    control(&["stop", "-m", "immediate"]).unwrap();
+    tokio::task::block_in_place(|| server.crash()).unwrap();
     assert_all_unavailable(&service, &token).await;
     health_of_a_down_database(&service).await;
-    control(&["start", "-w"]).unwrap();
+    assert!(tokio::task::block_in_place(|| server.restart_if_down()).unwrap());
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
 
     tokio::task::block_in_place(|| server.signal("STOP")).unwrap();
