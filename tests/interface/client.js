@@ -35,7 +35,7 @@ assert.equal(wrong.error?.code, 40101);
 
 const form = await client.POST("/auth/token", {
   body: { username: userid, password },
-  bodySerializer: ({ username, password }) => new URLSearchParams({ username, password }),
+  headers: { "content-type": "application/x-www-form-urlencoded" },
 });
 assert.equal(form.data?.token_type, "bearer");
 
