@@ -611,7 +611,7 @@ mod tests {
 
     #[test]
     fn an_iam_token_is_shown_to_nobody_but_a_verified_server() {
-        let with_iam = |url| config(&[("DATABASE_IAM_AUTH", "true"), ("DATABASE_URL", url)]).err();
+        let with_iam = |url: &str| config(&[("DATABASE_IAM_AUTH", "true"), ("DATABASE_URL", url)]).err();
         assert_eq!(with_iam("postgres://people_app@db.example/people"), None);
         for parameters in [
             "sslmode=disable",

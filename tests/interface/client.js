@@ -1,4 +1,4 @@
-// The typed client of the README: types by openapi-typescript, requests by openapi-fetch. That it compiles is one half
+// The typed client of docs/clients.md: types by openapi-typescript, requests by openapi-fetch. That it compiles is one half
 // of the test (tsconfig.json), that it gets through a session is the other.
 //
 //     node client.js http://127.0.0.1:3000
@@ -35,7 +35,7 @@ assert.equal(wrong.error?.code, 40101);
 
 const form = await client.POST("/auth/token", {
   body: { username: userid, password },
-  bodySerializer: ({ username, password }) => new URLSearchParams({ username, password }),
+  headers: { "content-type": "application/x-www-form-urlencoded" },
 });
 assert.equal(form.data?.token_type, "bearer");
 
