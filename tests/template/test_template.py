@@ -415,7 +415,8 @@ class Template(unittest.TestCase):
 
     def test_settings_of_the_functions(self):
         common = {"SECRET_KEY": "", "ALGORITHM": "HS256", "ACCESS_TOKEN_EXPIRE_MINUTES": "60", "TOKEN_ISSUER": "people",
-                  "PASSWORD_MIN_LENGTH": "8", "FAILURES_PER_ADDRESS": "50", "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
+                  "PASSWORD_MIN_LENGTH": "8", "PASSWORD_CONTEXT": "", "FAILURES_PER_ADDRESS": "50",
+                  "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
                   "SECRET_KEY_ARN": "<SigningKeyBlue>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyGreen>",
                   "DATABASE_SECRET_ARN": "", "DATABASE_IAM_AUTH": "true", "DATABASE_POOLER": "none"}
         differences = {
@@ -472,7 +473,7 @@ class Template(unittest.TestCase):
     def test_no_secret_is_in_plain_sight(self, stack):
         for name, about in stack.raw["Parameters"].items():
             if re.search(r"(?i)password|secret|key", name):
-                self.assertRegex(name, r"Arn$|^(PasswordMinLength|SecretsEndpoint|SigningKey)$")
+                self.assertRegex(name, r"Arn$|^(PasswordContext|PasswordMinLength|SecretsEndpoint|SigningKey)$")
         text = json.dumps(stack.raw)
         self.assertNotRegex(text, r"postgres(ql)?://[^/\"@]*:[^/\"@]*@")
         for name, secret in stack.of_type("AWS::SecretsManager::Secret").items():
