@@ -82,7 +82,7 @@ async fn parallel_logins_replace_an_old_hash_once_and_all_succeed() {
     service
         .database
         .execute(
-            "CREATE TABLE change (old_hash text, new_hash text);
+            "CREATE TABLE public.change (old_hash text, new_hash text);
              CREATE FUNCTION note_change() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN INSERT INTO public.change VALUES (old.password_hash, new.password_hash); RETURN new; END $$;
              CREATE TRIGGER change AFTER UPDATE ON people.\"user\" FOR EACH ROW EXECUTE FUNCTION note_change()",
@@ -95,12 +95,12 @@ async fn parallel_logins_replace_an_old_hash_once_and_all_succeed() {
     }
     let replies = logins.join_all().await;
     assert_eq!(tally(&replies), BTreeMap::from([(200, 5)]));
-    let once = "change WHERE old_hash LIKE '$argon2id$v=19$m=64,t=1,p=1$%'
+    let once = "public.change WHERE old_hash LIKE '$argon2id$v=19$m=64,t=1,p=1$%'
         AND new_hash LIKE '$argon2id$v=19$m=19456,t=2,p=1$%'";
     assert_eq!(service.database.count(once).await, 1);
-    assert_eq!(service.database.count("change").await, 1);
+    assert_eq!(service.database.count("public.change").await, 1);
     assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
-    assert_eq!(service.database.count("change").await, 1);
+    assert_eq!(service.database.count("public.change").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

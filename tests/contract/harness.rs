@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Once};
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use shared::app::App;
 use shared::config::{Config, Environment};
 use shared::http::Served;
+use shared::telemetry;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use tokio::sync::OnceCell;
@@ -161,6 +162,12 @@ impl Service {
 
     /// Another instance on the same database.
     pub fn on(database: Database, settings: &[(&str, &str)]) -> Self {
+        // Without a subscriber, what is logged for the first time in a test that does not look at the log would be cached
+        // as wanted by nobody, also for the tests that do.
+        static LOG: Once = Once::new();
+        LOG.call_once(|| {
+            let _ = tracing::subscriber::set_global_default(telemetry::subscriber(std::io::sink));
+        });
         let mut environment: Environment = settings.iter().copied().collect();
         environment.set_default("DATABASE_URL", &*database.url);
         environment.set_default("SECRET_KEY", SECRET_KEY);

@@ -316,9 +316,6 @@ async fn what_is_no_event_is_a_defect_and_still_an_answer() {
 #[tokio::test]
 async fn an_odd_event_is_one_line_of_the_log_like_any_other() {
     let service = Service::start_with(&SETTINGS).await;
-    // What is logged for the first time after this by a test without a log would be taken for unwanted by all.
-    let health = serde_json::from_str(EVENTS[12]).expect("JSON");
-    send(&service, route("/health"), &health).await;
     let lines = Lines::default();
     let writer = lines.clone();
     let _guard = tracing::subscriber::set_default(telemetry::subscriber(move || writer.clone()));
