@@ -45,7 +45,8 @@ impl Arguments {
                 Some("--help" | "-h") => parsed.help = true,
                 _ => {
                     return Err(format!(
-                        "unknown argument {argument:?}; --help names those there are"
+                        "unknown argument {:?}; --help names those there are",
+                        argument.to_string_lossy()
                     ));
                 }
             }

@@ -26,18 +26,15 @@ fn entry(line: &str) -> Option<(&str, &str)> {
     let (name, value) = (name.trim_end(), value.trim_start());
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let value = match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => {
-            let (value, rest) = value[1..].split_once(quote)?;
-            let rest = rest.trim_start();
-            (rest.is_empty() || rest.starts_with('#')).then_some(value)?
-        }
-        _ => {
-            let comment = value
-                .char_indices()
-                .find(|&(at, c)| c == '#' && value[..at].chars().next_back().is_none_or(char::is_whitespace));
-            value[..comment.map_or(value.len(), |(at, _)| at)].trim_end()
-        }
+    let value = if let Some(quote @ ('"' | '\'')) = value.chars().next() {
+        let (value, rest) = value[1..].split_once(quote)?;
+        let rest = rest.trim_start();
+        (rest.is_empty() || rest.starts_with('#')).then_some(value)?
+    } else {
+        let comment = value
+            .char_indices()
+            .find(|&(at, c)| c == '#' && value[..at].chars().next_back().is_none_or(char::is_whitespace));
+        value[..comment.map_or(value.len(), |(at, _)| at)].trim_end()
     };
     is_name.then_some((name, value))
 }

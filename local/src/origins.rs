@@ -13,7 +13,6 @@ const MAX_TOLD: usize = 100;
 
 /// Allows `origins`. The first request of each other origin is logged with what to do, if it is well-formed: nothing else
 /// that a client sends gets into the log.
-#[must_use]
 pub fn allow(origins: Origins) -> AllowOrigin {
     let told = Mutex::new(HashSet::new());
     AllowOrigin::predicate(move |origin: &HeaderValue, request: &Parts| {

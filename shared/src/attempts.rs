@@ -106,7 +106,7 @@ impl LoginCounts {
     }
 
     fn forget_after(&self) -> Vec<PgInterval> {
-        self.all().map(|count| count.forget_after.clone()).collect()
+        self.all().map(|count| count.forget_after).collect()
     }
 
     fn shares_a_count_with(&self, other: &Self) -> bool {
@@ -130,6 +130,10 @@ fn name(network: Option<&String>) -> &str {
 }
 
 /// What became of an attempt to log in.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a request, and nearly always the large one"
+)]
 pub enum Attempt {
     /// Counted; may go on.
     Reserved(Reservation, Option<Box<Credentials>>),
@@ -342,7 +346,7 @@ pub async fn reserve_registration(
         "#,
         count.map(|count| count.key.as_slice()),
         count.map(|count| count.places),
-        count.map(|count| count.forget_after.clone()),
+        count.map(|count| count.forget_after),
         userid.as_str()
     )
     .fetch_one(executor)

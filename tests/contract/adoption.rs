@@ -393,9 +393,7 @@ async fn a_time_that_is_none_stops() {
         let line = format!(
             "people.user_session, login_time ({named}): 1 rows have no time of the years 1 to 9999 in ISO 8601: correct it or set \
              it to null: session_id '00000000-0000-4000-9000-000000000001' has '{}'",
-            shown
-                .expect("a value")
-                .replace("20000-01-01 00:00:00", "20000-01-01 00:00:00")
+            shown.expect("a value")
         );
         stops(
             &database,

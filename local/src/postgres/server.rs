@@ -167,7 +167,7 @@ impl Server {
             match server.run() {
                 // Another program was faster to the port.
                 Err(Error::Server { reason, .. }) if attempts < 5 && reason.contains("TCP/IP") => {
-                    attempts += 1
+                    attempts += 1;
                 }
                 outcome => return outcome.map(|()| server),
             }
