@@ -1,5 +1,5 @@
 //! `cargo bench -p integration-tests --bench equal_work`: does the time of an answer tell whether a userid has an account,
-//! a password, or a hash of the old kind? Every kind of answer is measured in one random order and compared by a rank
+//! a password, or a hash of another kind? Every kind of answer is measured in one random order and compared by a rank
 //! test, which needs no assumption about how the times are distributed. Prints what it found and asserts nothing: a
 //! machine that is busy with other things may slow one attempt, and no test should fail of that.
 
@@ -52,6 +52,11 @@ const NO_HASH: Kind = Kind {
     account: "nohash",
     status: 401,
 };
+const OTHER_PARAMETERS: Kind = Kind {
+    name: "wrong password, t = 3",
+    account: "argon3",
+    status: 401,
+};
 const BCRYPT: Kind = Kind {
     name: "wrong password, bcrypt",
     account: "bcrypt",
@@ -100,8 +105,13 @@ async fn main() {
     )
     .await;
 
+    add_accounts_with_other_parameters(&service).await;
+    let same = [UNKNOWN, WRONG, NO_HASH, OTHER_PARAMETERS];
+    let title = "Failures while some hashes have other parameters";
+    measure(title, &service, &same, ATTEMPTS, 1, "wrong password").await;
+
     add_bcrypt_accounts(&service).await;
-    let same = [UNKNOWN, WRONG, NO_HASH, BCRYPT];
+    let same = [UNKNOWN, WRONG, NO_HASH, OTHER_PARAMETERS, BCRYPT];
     // No more at once than there are processors: an attempt must not wait for another's hash.
     let at_once = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(4));
     for (title, password) in [
@@ -133,6 +143,15 @@ async fn create_accounts(service: &Service) {
     }
     // So many that the userid has to wait from wherever somebody tries it.
     database.lock_out().await;
+}
+
+async fn add_accounts_with_other_parameters(service: &Service) {
+    let settings = [("ARGON2_ITERATIONS", "3")];
+    let service = Service::on(service.database.clone(), &settings);
+    for n in 0..ACCOUNTS {
+        let userid = format!("{}{n}", OTHER_PARAMETERS.account);
+        assert_eq!(service.register(&userid).await.status, 200);
+    }
 }
 
 async fn add_bcrypt_accounts(service: &Service) {
