@@ -11,7 +11,7 @@ const tablesBelowOperations = ({ React, getComponent, specSelectors }) => ({
   statePlugins: {
     spec: {
       wrapSelectors: {
-        selectDescriptionField: (select) => (...args) => select(...args)?.split(/^## /m)[0],
+        selectInfoDescriptionField: (select) => (...args) => select(...args)?.split(/^## /m)[0],
       },
     },
   },
