@@ -68,10 +68,17 @@ enum SchemaState {
     ),
 )]
 pub async fn handle(database: &Database, _request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
-    let Readiness { database_up, schema } = database.readiness().await;
-    let ready = database_up && schema == Schema::Current;
+    let Readiness {
+        database_up,
+        schema,
+        problem,
+    } = database.readiness().await;
     let data = Health {
-        status: if ready { Status::Ok } else { Status::Unavailable },
+        status: if problem.is_none() {
+            Status::Ok
+        } else {
+            Status::Unavailable
+        },
         database: if database_up {
             DatabaseState::Up
         } else {
@@ -83,9 +90,8 @@ pub async fn handle(database: &Database, _request: &Request, _now: DateTime<Utc>
             Schema::Unknown => SchemaState::Unknown,
         },
     };
-    if ready {
-        Reply::success(data)
-    } else {
-        Reply::failure(Error::Unavailable("not ready".to_owned()), data)
+    match problem {
+        None => Reply::success(data),
+        Some(problem) => Reply::failure(Error::Unavailable(problem), data),
     }
 }

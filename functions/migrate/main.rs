@@ -11,7 +11,8 @@ async fn main() -> Result<(), Error> {
     lambda_runtime::run(service_fn(|_: LambdaEvent<Value>| async {
         functions::migrate::handle(&Environment::of_process())
             .await
-            .map_err(Error::from)
+            // As text: the runtime logs an error in Rust's notation.
+            .map_err(|failure| Error::from(failure.to_string()))
     }))
     .await
 }

@@ -4,8 +4,8 @@
 use serde::Serialize;
 use shared::aws::{Aws, AwsError};
 use shared::config::{ConfigError, DatabaseConfig, Environment};
-use shared::database::{Database, MigrationError};
-use shared::roles::SignIn;
+use shared::database::{Database, Migration, MigrationError};
+use shared::roles::{Role, SignIn};
 use thiserror::Error;
 
 /// What was done.
@@ -17,9 +17,13 @@ pub struct Report {
     pub version: i64,
     /// The role that was created or brought up to date.
     pub role: String,
+    /// What was changed in the tables of an earlier back end.
+    pub adopted: Vec<String>,
+    /// What the owner may not do, and has to be done by somebody else.
+    pub left_to_do: Vec<String>,
 }
 
-/// Why nothing, or not everything, was done. The function fails with it, so that a pipeline stops.
+/// Why nothing was done. The function fails with it, so that a pipeline stops.
 #[derive(Debug, Error)]
 pub enum Failure {
     /// A setting is missing or unusable.
@@ -45,12 +49,24 @@ pub enum Failure {
 pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
     let database = Database::new(DatabaseConfig::from_environment(environment)?);
     let (role, sign_in) = application_role(environment).await?;
-    let migrated = database.migrate().await?;
-    database.grant(&role, &sign_in).await?;
+    let migration = Migration {
+        // Whoever invokes it against an earlier back end's database wants that one adopted.
+        adopt: true,
+        role: Some(Role {
+            name: &role,
+            sign_in: &sign_in,
+        }),
+        ..Migration::default()
+    };
+    // What is wrong is told by the run, in more words.
+    let _ = database.wait_until_reachable().await;
+    let migrated = database.migrate(&migration).await?;
     Ok(Report {
         applied: migrated.applied,
         version: migrated.version,
         role,
+        adopted: migrated.adopted,
+        left_to_do: migrated.left_to_do,
     })
 }
 

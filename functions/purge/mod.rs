@@ -45,6 +45,7 @@ pub enum Failure {
 pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
     let database = Database::new(DatabaseConfig::from_environment(environment)?);
     let days = environment.number("SESSION_RETENTION_DAYS", 7, 0..=3650)?;
+    database.wait_until_reachable().await?;
     let retention = TimeDelta::days(days);
     let (sessions, no_sessions_left) = in_batches(async || {
         database

@@ -1,17 +1,22 @@
 //! `cargo run -p local`: the account service with a database of its own on <http://127.0.0.1:3000>.
 
-use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use local::postgres::Server;
-use local::{server, settings};
+use local::arguments::{Arguments, HELP};
+use local::containers::{self, Gateway};
+use local::postgres::{Error as PostgresError, Server};
+use local::settings::{self, Settings};
+use local::{request_log, server};
 use shared::app::App;
 use shared::aws;
 use shared::config::{Config, Credentials, DatabaseConfig, Environment};
+use shared::database::Migration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -19,15 +24,19 @@ use tokio::sync::oneshot;
 /// Connections to the database at most: enough for a developer, few enough for a shared server.
 const CONNECTIONS: usize = 8;
 
-/// How often a dead embedded database is started again.
-const SUPERVISION_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the embedded database is looked at, to be started again when it died.
+const SUPERVISION_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long requests may go on after a signal to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    shared::telemetry::init(io::stderr);
+    if io::stderr().is_terminal() {
+        request_log::init();
+    } else {
+        shared::telemetry::init(io::stderr);
+    }
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,94 +49,183 @@ async fn main() -> ExitCode {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn run() -> Result<(), Failure> {
+    let arguments = Arguments::parse(std::env::args_os().skip(1))?;
+    if arguments.help {
+        io::stdout().write_all(HELP.as_bytes())?;
+        return Ok(());
+    }
     // From the first moment, so that a signal during the start stops the database as well.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
     let directory = settings::project_directory()?;
     let mut environment = settings::environment(&directory)?;
-    let settings = settings::Settings::from_environment(&environment)?;
-    let listener = listen(settings.port).await?;
+    let settings = Settings::from_environment(&environment)?;
+    let listener = listen(settings.address).await?;
 
     let state = directory.join(".local");
+    let gateway = arguments.sam.then(Gateway::find).transpose()?;
     if environment.text("SECRET_KEY").is_none() && environment.text("SECRET_KEY_ARN").is_none() {
         let key = settings::kept_secret_key(&state)
             .map_err(|error| format!("{}: {error}", state.join("secret_key").display()))?;
         environment.set_default("SECRET_KEY", key);
     }
-    let embedded = embedded_database(&mut environment, &state).await?.map(Arc::new);
+    let embedded = embedded_database(&mut environment, &state, gateway).await?;
     let outcome = async {
-        let mut config = Config::from_environment(&aws::with_secret_keys(&environment).await?)?;
+        let environment = aws::with_secret_keys(&environment).await?;
+        let mut config = Config::from_environment(&environment)?;
         config.origins = settings.origins;
         let place = place(&config.database);
-        let app = app(config, &place).await?;
-        announce(listener.local_addr()?, &place, embedded.is_some());
-        let stop = async move {
+        let sam = embedded
+            .as_ref()
+            .and_then(|embedded| embedded.containers_url.as_deref());
+        let sam = sam
+            .map(|url| write_sam_settings(&state, url, &environment))
+            .transpose()?;
+        let mut stop = Box::pin(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
+        });
+        // To migrate may mean to wait for a lock.
+        let app = tokio::select! {
+            app = app(config, &place, arguments.adopt || settings.adopt) => app?,
+            () = &mut stop => return Ok(()),
         };
-        let router = server::router(Arc::new(app));
-        let (serving, supervision) = oneshot::channel();
-        let serve = async {
-            let outcome = serve(listener, router, stop).await;
-            drop(serving);
-            outcome
-        };
-        // Both to their end: a restart that has begun must not outlive the stop below.
-        tokio::join!(serve, supervise(embedded.clone(), supervision)).0?;
+        let data = embedded.as_ref().map(|embedded| embedded.data.as_path());
+        announce(listener.local_addr()?, &place, data, sam.as_deref());
+        serve(listener, server::router(Arc::new(app)), stop).await?;
         Ok(())
     }
     .await;
-    if let Some(embedded) = embedded.and_then(Arc::into_inner) {
+    if let Some(embedded) = embedded {
         tokio::task::spawn_blocking(|| embedded.stop()).await??;
     }
     outcome
 }
 
-async fn listen(port: u16) -> Result<TcpListener, Failure> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address)
         .await
         .map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
+                let port = address.port();
                 format!("port {port} is taken; stop what listens there or set PORT").into()
             }
-            _ => format!("cannot listen on {address}: {error}").into(),
+            _ => format!("cannot listen on {address}: {error}; HOST and PORT say where").into(),
         })
 }
 
-/// Starts the embedded database and sets `DATABASE_URL` to it, unless that is set already.
-async fn embedded_database(environment: &mut Environment, state: &Path) -> Result<Option<Server>, Failure> {
-    if environment.text("DATABASE_URL").is_some() || environment.text("DATABASE_SECRET_ARN").is_some() {
-        return Ok(None);
-    }
-    let state = state.to_owned();
-    let server = tokio::task::spawn_blocking(move || Server::start(&state)).await??;
-    environment.set_default("DATABASE_URL", server.url());
-    Ok(Some(server))
+/// The embedded database, watched by a thread of its own: every step of it blocks.
+struct Embedded {
+    data: PathBuf,
+    /// How containers reach it.
+    containers_url: Option<String>,
+    /// Ends the watch when dropped.
+    stop: mpsc::Sender<()>,
+    watch: JoinHandle<Result<(), PostgresError>>,
 }
 
-async fn app(mut config: Config, place: &str) -> Result<App, Failure> {
+impl Embedded {
+    fn start(state: &Path, gateway: Option<&Gateway>) -> Result<(Self, String), PostgresError> {
+        let server = Server::start(state, gateway.and_then(|gateway| gateway.address))?;
+        let url = server.url().to_owned();
+        let (stop, stopped) = mpsc::channel();
+        let embedded = Self {
+            data: server.data_directory().to_owned(),
+            containers_url: gateway.map(|gateway| url.replace("@127.0.0.1:", &format!("@{}:", gateway.host))),
+            stop,
+            watch: thread::spawn(move || watch(server, &stopped)),
+        };
+        Ok((embedded, url))
+    }
+
+    fn stop(self) -> Result<(), PostgresError> {
+        drop(self.stop);
+        self.watch.join().unwrap_or(Ok(()))
+    }
+}
+
+/// Starts the database again when it died, until `stopped` is over; then stops it.
+fn watch(server: Server, stopped: &mpsc::Receiver<()>) -> Result<(), PostgresError> {
+    let mut told = String::new();
+    while stopped.recv_timeout(SUPERVISION_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let news = match server.restart_if_down() {
+            Ok(true) => "the database was down and has been started again".to_owned(),
+            Ok(false) => continue,
+            Err(error) => format!("the database is down: {error}"),
+        };
+        // A cause that lasts is told once.
+        if news != told {
+            eprintln!("local: {news}");
+            told = news;
+        }
+    }
+    server.stop()
+}
+
+/// Starts the embedded database and sets `DATABASE_URL` to it, unless that is set already.
+async fn embedded_database(
+    environment: &mut Environment,
+    state: &Path,
+    gateway: Option<Gateway>,
+) -> Result<Option<Embedded>, Failure> {
+    if environment.text("DATABASE_URL").is_some() || environment.text("DATABASE_SECRET_ARN").is_some() {
+        return match gateway {
+            Some(_) => Err(
+                "--sam is for the database that `local` starts: unset DATABASE_URL and DATABASE_SECRET_ARN"
+                    .into(),
+            ),
+            None => Ok(None),
+        };
+    }
+    let state = state.to_owned();
+    let start = move || Embedded::start(&state, gateway.as_ref());
+    let (embedded, url) = tokio::task::spawn_blocking(start).await??;
+    environment.set_default("DATABASE_URL", url);
+    Ok(Some(embedded))
+}
+
+/// Returns the file.
+fn write_sam_settings(state: &Path, url: &str, environment: &Environment) -> Result<PathBuf, Failure> {
+    let file = state.join("sam.json");
+    let secret_key = environment.text("SECRET_KEY").unwrap_or_default();
+    containers::write_settings(&file, url, secret_key)
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(file)
+}
+
+async fn app(mut config: Config, place: &str, adopt: bool) -> Result<App, Failure> {
     config.database.connections = CONNECTIONS;
     let app = App::new(config);
-    let migrated = Box::pin(app.database.migrate()).await;
-    migrated.map_err(|error| format!("the database at {place} cannot be migrated: {}", one_line(&error)))?;
+    let migration = Migration {
+        adopt,
+        ..Migration::default()
+    };
+    let migrated = Box::pin(app.database.migrate(&migration)).await;
+    let migrated = migrated.map_err(|error| {
+        let error = error.to_string();
+        format!(
+            "the database at {place} cannot be migrated: {error}{}",
+            remedy(&error)
+        )
+    })?;
+    for line in migrated.adopted {
+        eprintln!("local: {line}");
+    }
     Ok(app)
 }
 
-/// An error with its causes on one line.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let mut line = error.to_string();
-    for cause in causes.map(ToString::to_string) {
-        // Most errors of the driver quote their cause already.
-        if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
+/// What to do about an error of the driver that many meet.
+fn remedy(error: &str) -> &'static str {
+    if error.contains("server does not support TLS") {
+        "; add ?sslmode=disable to DATABASE_URL if it is to be without"
+    } else if error.contains("UnknownIssuer") {
+        "; add ?sslrootcert=FILE to DATABASE_URL, with the certificate of the authority that signed the server's"
+    } else {
+        ""
     }
-    line.replace('\n', " ")
 }
 
 /// Where the database is, without credentials: a URL may have them in several places.
@@ -144,17 +242,31 @@ fn place(database: &DatabaseConfig) -> String {
     format!("{server}/{}", options.get_database().unwrap_or_default())
 }
 
-fn announce(address: SocketAddr, place: &str, embedded: bool) {
-    let kind = if embedded {
-        "embedded PostgreSQL"
-    } else {
-        "DATABASE_URL"
+fn announce(address: SocketAddr, place: &str, data: Option<&Path>, sam: Option<&Path>) {
+    let database = match data {
+        Some(data) => format!(
+            "embedded PostgreSQL at {place}\nIts data: {}, kept from start to start",
+            data.display()
+        ),
+        None => format!("DATABASE_URL at {place}"),
+    };
+    let sam = sam.map_or_else(String::new, |file| {
+        format!(
+            "In containers: sam local start-api --env-vars '{}'\n",
+            file.display()
+        )
+    });
+    let here = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
+        address => address,
     };
     let banner = format!(
         "Listening on http://{address}\n\
-         Database: {kind} at {place}\n\
-         In a browser: http://{address} the example, http://{address}/docs the interface\n\
-         Try: curl -s http://{address}/user/register -H 'content-type: application/json' \
+         Database: {database}\n\
+         {sam}\
+         In a browser: http://{here} the example, http://{here}/docs the interface\n\
+         Try: curl -s -w '\\n' http://{here}/user/register -H 'content-type: application/json' \
          -d '{{\"userid\":\"alice\",\"password\":\"correct horse battery staple\"}}'\n"
     );
     // Nobody has to read it.
@@ -177,22 +289,5 @@ async fn serve(
         outcome = serving.into_future() => outcome,
         // A client that neither ends its request nor goes away does not keep us.
         () = async { let _ = stopped.await; tokio::time::sleep(SHUTDOWN_GRACE).await } => Ok(()),
-    }
-}
-
-/// Starts the embedded database again when it died, until `serving` is over.
-async fn supervise(embedded: Option<Arc<Server>>, mut serving: oneshot::Receiver<()>) {
-    let Some(embedded) = embedded else { return };
-    while tokio::time::timeout(SUPERVISION_INTERVAL, &mut serving)
-        .await
-        .is_err()
-    {
-        let embedded = embedded.clone();
-        match tokio::task::spawn_blocking(move || embedded.restart_if_down()).await {
-            Ok(Ok(true)) => eprintln!("local: the database was down and has been started again"),
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) => eprintln!("local: the database is down: {error}"),
-            Err(_) => return,
-        }
     }
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Body as AxumBody, BodyDataStream};
 use axum::extract::{ConnectInfo, Request as AxumRequest, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, Method, header};
 use axum::response::Response as AxumResponse;
 use axum::routing::{MethodFilter, get, on};
 use futures_util::StreamExt as _;
@@ -19,10 +19,10 @@ use shared::http::answer;
 use shared::http::body::MAX_BYTES;
 use shared::http::event::Gateway;
 use shared::http::pages::Page;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
-use crate::example;
+use crate::{example, origins};
 
 /// Longest that a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,11 +38,10 @@ pub fn pages() -> impl Iterator<Item = &'static Page> {
 
 /// The service that answers for all functions.
 pub fn router(app: Arc<App>) -> Router {
-    let origins = app.origins.clone();
-    let allow = move |origin: &HeaderValue, _: &_| origin.to_str().is_ok_and(|origin| origins.allow(origin));
+    let origins = origins::allow(app.origins.clone());
     // As in template.yaml.
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(allow))
+        .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .expose_headers([

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,13 +10,17 @@ use shared::config::{ConfigError, Environment};
 use shared::origins::Origins;
 use uuid::Uuid;
 
+use crate::env_file;
+
 /// Where the server listens and whom it lets in.
 #[derive(Debug)]
 pub struct Settings {
-    /// `PORT`; 0 takes a free one.
-    pub port: u16,
+    /// `HOST` and `PORT`; port 0 takes a free one.
+    pub address: SocketAddr,
     /// `CORS_ALLOWED_ORIGINS`.
     pub origins: Origins,
+    /// `ADOPT`: whether rows of an earlier back end may be taken over.
+    pub adopt: bool,
 }
 
 impl Settings {
@@ -25,13 +30,24 @@ impl Settings {
     /// Names the setting that is unusable.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
+        const HOST: &str = "HOST";
+        let host = match environment.text(HOST) {
+            None | Some("localhost") => Ipv4Addr::LOCALHOST.into(),
+            Some(host) => host.parse::<IpAddr>().map_err(|_| {
+                ConfigError::new(
+                    HOST,
+                    "must be an address of this machine, like 127.0.0.1, or 0.0.0.0 for all",
+                )
+            })?,
+        };
         let origins = environment
             .text(ORIGINS)
             .map_or(Ok(Origins::Loopback), Origins::parse)
             .map_err(|problem| ConfigError::new(ORIGINS, problem))?;
         Ok(Self {
-            port: environment.number("PORT", 3000, 0..=u16::MAX)?,
+            address: SocketAddr::new(host, environment.number("PORT", 3000, 0..=u16::MAX)?),
             origins,
+            adopt: environment.flag("ADOPT")?,
         })
     }
 }
@@ -52,27 +68,23 @@ pub fn project_directory() -> io::Result<PathBuf> {
 /// The variables of the process, then those of `.env` in `directory`, if there is one.
 ///
 /// # Errors
-/// When `.env` cannot be read.
+/// When `.env` cannot be read. Says nothing of its text: there may be a secret in it.
 pub fn environment(directory: &Path) -> Result<Environment, ConfigError> {
-    let unreadable = |problem| ConfigError::new(".env", format!("cannot be read: {problem}"));
+    let unreadable = |problem: String| ConfigError::new(".env", format!("cannot be read: {problem}"));
     let mut environment = Environment::of_process();
-    let variables = match dotenvy::from_path_iter(directory.join(".env")) {
-        Err(error) if error.not_found() => return Ok(environment),
-        variables => variables.map_err(|error| unreadable(env_problem(&error, 1)))?,
+    let text = match fs::read_to_string(directory.join(".env")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(environment),
+        text => text.map_err(|error| unreadable(error.to_string()))?,
     };
-    for (variable, entry) in variables.zip(1..) {
-        let (name, value) = variable.map_err(|error| unreadable(env_problem(&error, entry)))?;
-        environment.set_default(&name, value);
+    let variables = env_file::parse(&text).map_err(|line| {
+        unreadable(format!(
+            "line {line} is not NAME=value, or its quotes do not match"
+        ))
+    })?;
+    for (name, value) in variables {
+        environment.set_default(name, value);
     }
     Ok(environment)
-}
-
-/// What is wrong with `.env`, without the text that is wrong: there may be a secret in it.
-fn env_problem(error: &dotenvy::Error, entry: usize) -> String {
-    match error {
-        dotenvy::Error::Io(error) => error.to_string(),
-        _ => format!("entry {entry} is not NAME=value, or its value has to be quoted otherwise"),
-    }
 }
 
 /// The signing key in `directory`, made at the first start and kept, so that tokens survive a restart.
@@ -112,6 +124,29 @@ pub fn kept_secret_key(directory: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_is_loopback_unless_host_says_otherwise() {
+        let address = |settings: &[(&str, &str)]| {
+            Settings::from_environment(&settings.iter().copied().collect())
+                .map(|settings| settings.address.to_string())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(address(&[]), Ok("127.0.0.1:3000".into()));
+        assert_eq!(
+            address(&[("HOST", "localhost"), ("PORT", "0")]),
+            Ok("127.0.0.1:0".into())
+        );
+        assert_eq!(
+            address(&[("HOST", "0.0.0.0"), ("PORT", "80")]),
+            Ok("0.0.0.0:80".into())
+        );
+        assert_eq!(address(&[("HOST", "::1")]), Ok("[::1]:3000".into()));
+        let problem = "HOST must be an address of this machine, like 127.0.0.1, or 0.0.0.0 for all";
+        for refused in ["my-laptop", "127.0.0.1:80", "[::1]"] {
+            assert_eq!(address(&[("HOST", refused)]), Err(problem.into()), "{refused}");
+        }
+    }
 
     #[test]
     fn the_secret_key_is_made_once_and_private() {

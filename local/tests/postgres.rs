@@ -1,27 +1,28 @@
-//! The embedded server, on real data directories: what survives, what is shared, what is removed.
+//! The embedded server, on real data directories: what survives, what is refused, what is removed.
 
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use local::postgres::{Error, Server};
+use sqlx::{Connection as _, PgConnection};
 
-/// A directory for one test, removed at its end. A server that a failed test leaves in it stops by itself
-/// within a minute, when it misses its files.
+/// A directory for one test, removed at its end. What it is named must not matter.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("local postgres' test {}-{number}", process::id()));
+        let name = format!("local postgres' $test \"{}\"-{number}", process::id());
+        let path = env::temp_dir().join(name);
         fs::create_dir_all(&path).expect("a scratch directory");
         Self(path)
     }
@@ -33,177 +34,225 @@ impl Drop for Scratch {
     }
 }
 
-/// What `psql` prints for one statement in the database `people`.
-fn sql(server: &Server, statement: &str) -> Result<String, String> {
-    psql(server, server.url(), statement)
-}
-
-fn psql(server: &Server, url: &str, statement: &str) -> Result<String, String> {
-    let mut psql = Command::new(server.bin_directory().join("psql"));
-    psql.args(["-X", "-w", "-A", "-t", "-c", statement, url]);
-    let output = psql.output().expect("psql runs");
-    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        Err(text(&output.stderr))
-    }
+/// The one value of a query, as text.
+fn sql(url: &str, query: &str) -> Result<String, sqlx::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut connection = PgConnection::connect(url).await?;
+        let value = sqlx::query_scalar(query).fetch_optional(&mut connection).await?;
+        connection.close().await?;
+        Ok(value.unwrap_or_default())
+    })
 }
 
 fn is_up(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// Waits up to 10 s.
+#[track_caller]
 fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "in vain: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-#[test]
-fn data_and_address_outlive_a_stop() -> Result<(), Error> {
-    let scratch = Scratch::new();
-    // What a killed start leaves, of whichever version is installed.
-    for major in 13..40 {
-        fs::create_dir(scratch.0.join(format!("pg-{major}.new-1"))).expect("a leftover");
-    }
-    let server = Server::start(&scratch.0)?;
-    let (url, port, data) = (
-        server.url().to_owned(),
-        server.port(),
-        server.data_directory().to_owned(),
-    );
-    assert_eq!(
-        format!("{server:?}"),
-        format!("Server {{ port: {port}, data: {data:?}, .. }}")
-    );
-    sql(
-        &server,
-        "CREATE TABLE kept (value text); INSERT INTO kept VALUES ('grün')",
-    )
-    .expect("a table");
-    assert_eq!(
-        sql(
-            &server,
-            "SELECT current_setting('server_encoding'), current_setting('fsync')"
-        ),
-        Ok("UTF8|on".to_owned())
-    );
-    server.stop()?;
-    assert!(!is_up(port));
-    assert!(data.is_dir());
-    assert!(!data.with_extension("new-1").exists());
-
-    let server = Server::start(&scratch.0)?;
-    assert_eq!(server.url(), url);
-    assert_eq!(sql(&server, "SELECT value FROM kept"), Ok("grün".to_owned()));
-    // By hand, it comes back at the same place.
-    server.pg_ctl(&["stop", "-m", "fast"])?;
-    assert!(!is_up(port));
-    server.pg_ctl(&["start"])?;
-    assert_eq!(sql(&server, "SELECT value FROM kept"), Ok("grün".to_owned()));
-    server.stop()
-}
-
-#[test]
-fn a_killed_server_comes_back_on_its_port() -> Result<(), Error> {
-    let scratch = Scratch::new();
-    let server = Server::start(&scratch.0)?;
-    let killed = server.postmaster_pid();
-    assert!(killed.is_some());
-    assert!(!server.restart_if_down()?);
-    assert_eq!(server.postmaster_pid(), killed);
-    server.signal("KILL")?;
-    eventually("the server is dead", || server.postmaster_pid().is_none());
-    assert!(server.restart_if_down()?);
-    assert_ne!(server.postmaster_pid(), killed);
-    assert_eq!(sql(&server, "SELECT 1"), Ok("1".to_owned()));
-
-    // A paused server is not a dead one, and stops all the same.
-    server.signal("STOP")?;
-    assert!(!server.restart_if_down()?);
-    let port = server.port();
-    server.stop()?;
-    assert!(!is_up(port));
-    Ok(())
-}
-
-#[test]
-fn what_was_lost_in_between_is_made_again() -> Result<(), Error> {
-    let scratch = Scratch::new();
-    let server = Server::start(&scratch.0)?;
-    let (url, port, data) = (
-        server.url().to_owned(),
-        server.port(),
-        server.data_directory().to_owned(),
-    );
-    psql(
-        &server,
-        &url.replace("/people?", "/postgres?"),
-        "DROP DATABASE people",
-    )
-    .expect("it is not in use");
-    server.signal("KILL")?;
-    eventually("the server is dead", || server.postmaster_pid().is_none());
-    drop(server);
-    fs::remove_file(data.join("people.password")).expect("there was a password");
-    let thief = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-
-    let server = Server::start(&scratch.0)?;
-    assert_ne!(server.port(), port);
-    assert_ne!(server.url(), url);
-    assert_eq!(sql(&server, "SELECT 1"), Ok("1".to_owned()));
-    drop(thief);
-    server.stop()
-}
-
-#[test]
-fn a_server_is_shared_adopted_and_stopped_by_the_last() {
-    let scratch = Scratch::new();
-    let start = || Server::start(&scratch.0).expect("a server");
-    let (first, second) = thread::scope(|scope| {
-        let (first, second) = (scope.spawn(start), scope.spawn(start));
-        (first.join().expect("first"), second.join().expect("second"))
-    });
-    let (pid, port, url) = (first.postmaster_pid(), first.port(), first.url().to_owned());
-    assert_eq!((second.postmaster_pid(), second.url()), (pid, &url[..]));
-    first.stop().expect("the first lets go");
-    assert_eq!(sql(&second, "SELECT 1"), Ok("1".to_owned()));
-
-    // As far as others can see, the second process was killed: its locks are gone, its server is not.
-    drop(second);
-    assert!(is_up(port));
-    let last = start();
-    assert_eq!((last.postmaster_pid(), last.url()), (pid, &url[..]));
-    assert_eq!(sql(&last, "SELECT 1"), Ok("1".to_owned()));
-    last.stop().expect("the last stops it");
-    assert!(!is_up(port));
-}
-
-#[test]
-fn a_throwaway_dies_with_its_process() {
-    let mut child = Command::new(env::current_exe().expect("this program"))
-        .args(["--exact", "child_with_a_throwaway", "--ignored", "--nocapture"])
+/// Runs one of the ignored tests below in a process of its own.
+fn child(test: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env::current_exe().expect("this program"));
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    command.envs(variables.iter().copied());
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .spawn()
-        .expect("a child");
+        .stderr(Stdio::piped());
+    command
+}
+
+/// What a child says of its server: port and data directory.
+fn told(child: &mut Child) -> (u16, PathBuf) {
     let told: Vec<_> = BufReader::new(child.stdout.take().expect("its output"))
         .lines()
         .map_while(Result::ok)
-        .filter_map(|line| line.split_once("throwaway: ").map(|(_, told)| told.to_owned()))
+        .filter_map(|line| line.split_once("server: ").map(|(_, told)| told.to_owned()))
         .take(2)
         .collect();
     let [port, data] = &told[..] else {
         panic!("the child said {told:?}")
     };
-    let (port, home) = (
-        port.parse().expect("a port"),
-        Path::new(data).parent().expect("its home"),
+    (port.parse().expect("a port"), data.into())
+}
+
+/// Tells of a server, and waits until killed, or until whoever ran this by hand ends its input.
+fn tell(server: Result<Server, Error>) {
+    let server = server.unwrap_or_else(|error| panic!("\n{error}\n"));
+    // Programs started while it runs do not keep it alive.
+    let mut sleep = Command::new("sleep")
+        .arg("5")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sleep");
+    println!(
+        "server: {}\nserver: {}",
+        server.port(),
+        server.data_directory().display()
     );
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    server.stop().expect("it stops");
+    sleep.wait().expect("it ends");
+}
+
+#[test]
+#[ignore = "run by others"]
+fn child_with_a_throwaway() {
+    tell(Server::throwaway());
+}
+
+#[test]
+#[ignore = "run by others"]
+fn child_with_a_kept_server() {
+    let directory = env::var_os("DIRECTORY").expect("a directory");
+    tell(Server::start(Path::new(&directory), None));
+}
+
+#[test]
+fn data_and_address_outlive_a_stop() {
+    let scratch = Scratch::new();
+    // What a killed start leaves, of whichever version is installed.
+    for major in 13..40 {
+        fs::create_dir(scratch.0.join(format!("pg-{major}.new"))).expect("a leftover");
+    }
+    let server = Server::start(&scratch.0, None).expect("it starts");
+    let (url, port) = (server.url().to_owned(), server.port());
+    let data = server.data_directory().to_owned();
+    sql(&url, "CREATE TABLE kept AS SELECT 'grün' AS value").expect("a table");
+    let settings = "SELECT current_setting('server_encoding') || current_setting('fsync')";
+    assert_eq!(sql(&url, settings).expect("a query"), "UTF8on");
+    server.stop().expect("it stops");
+    assert!(!is_up(port));
+    assert!(data.is_dir());
+    assert!(!data.with_extension("new").exists());
+
+    let server = Server::start(&scratch.0, None).expect("it starts");
+    assert_eq!(server.url(), url);
+    assert_eq!(sql(&url, "SELECT value FROM kept").expect("a query"), "grün");
+    // A superuser on the machine's loopback interface: not for every local user.
+    let anybody = format!("postgres://people@127.0.0.1:{port}/people?sslmode=disable");
+    sql(&anybody, "SELECT ''").expect_err("it wants a password");
+    server.stop().expect("it stops");
+
+    let thief = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    let server = Server::start(&scratch.0, None).expect("it starts");
+    assert_ne!(server.port(), port);
+    assert_eq!(
+        sql(server.url(), "SELECT value FROM kept").expect("a query"),
+        "grün"
+    );
+    drop(thief);
+    server.stop().expect("it stops");
+}
+
+#[test]
+fn a_killed_server_comes_back_on_its_port() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0, None).expect("it starts");
+    let killed = server.postmaster_pid();
+    assert!(killed.is_some());
+    assert!(!server.restart_if_down().expect("it runs"));
+    assert_eq!(server.postmaster_pid(), killed);
+    server.signal("KILL").expect("it runs");
+    eventually("the server is dead", || server.postmaster_pid().is_none());
+    assert!(server.restart_if_down().expect("it starts"));
+    assert_ne!(server.postmaster_pid(), killed);
+    assert_eq!(sql(server.url(), "SELECT 'here'").expect("a query"), "here");
+
+    // A paused server is not a dead one, and stops all the same.
+    server.signal("STOP").expect("it runs");
+    assert!(!server.restart_if_down().expect("it runs"));
+    let port = server.port();
+    server.stop().expect("it stops");
+    assert!(!is_up(port));
+}
+
+#[test]
+fn a_second_start_says_who_holds_the_directory() {
+    let scratch = Scratch::new();
+    let first = Server::start(&scratch.0, None).expect("it starts");
+    let holder = format!("process {}", process::id());
+    let error = Server::start(&scratch.0, None).err().expect("it is refused");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the database in {} is in use by {holder}: stop that one, or set DATABASE_URL",
+            scratch.0.display()
+        )
+    );
+    assert_eq!(sql(first.url(), "SELECT 'here'").expect("a query"), "here");
+    first.stop().expect("it stops");
+    let second = Server::start(&scratch.0, None).expect("it starts");
+    second.stop().expect("it stops");
+}
+
+#[test]
+fn a_kept_server_ends_with_its_killed_process_and_loses_nothing() {
+    let scratch = Scratch::new();
+    let directory = scratch.0.to_str().expect("UTF-8");
+    let mut child = child("child_with_a_kept_server", &[("DIRECTORY", directory)])
+        .spawn()
+        .expect("a child");
+    let (port, data) = told(&mut child);
+    let password = fs::read_to_string(data.join("people.password")).expect("a password");
+    let url = format!("postgres://people:{password}@127.0.0.1:{port}/people?sslmode=disable");
+    sql(&url, "CREATE TABLE kept AS SELECT 'grün' AS value").expect("a table");
+    child.kill().expect("kill -9");
+    child.wait().expect("it is dead");
+    // At once, however long the other takes to stop.
+    let server = Server::start(&scratch.0, None).expect("it starts");
+    assert_eq!(server.url(), url);
+    assert_eq!(sql(&url, "SELECT value FROM kept").expect("a query"), "grün");
+    server.stop().expect("it stops");
+}
+
+#[test]
+fn a_server_whose_shell_was_killed_too_is_stopped_by_the_next_start() {
+    let scratch = Scratch::new();
+    let directory = scratch.0.to_str().expect("UTF-8");
+    let mut child = child("child_with_a_kept_server", &[("DIRECTORY", directory)])
+        .spawn()
+        .expect("a child");
+    let (port, data) = told(&mut child);
+    let pid_file = fs::read_to_string(data.join("postmaster.pid")).expect("it runs");
+    let postmaster = pid_file.lines().next().expect("a number");
+    // Both shells, the server's parent and the one that waits beside it, are in its process group.
+    let script = r#"group=$(ps -o pgid= -p "$1")
+        ps -A -o pid=,pgid=,comm= | while read -r pid in name; do
+            if [ "$in" -eq "$group" ] && [ "$name" != postgres ]; then kill -KILL "$pid"; fi
+        done"#;
+    let status = Command::new("/bin/sh")
+        .args(["-c", script, "kill", postmaster])
+        .status()
+        .expect("a shell");
+    assert!(status.success());
+    child.kill().expect("kill -9");
+    child.wait().expect("it is dead");
+    assert!(is_up(port), "nobody is left to stop it");
+    let server = Server::start(&scratch.0, None).expect("it starts");
+    assert_eq!(server.port(), port);
+    server.stop().expect("it stops");
+    assert!(!is_up(port));
+}
+
+#[test]
+fn a_throwaway_dies_with_its_process() {
+    let mut child = child("child_with_a_throwaway", &[]).spawn().expect("a child");
+    let (port, data) = told(&mut child);
+    let home = data.parent().expect("its home");
     assert!(is_up(port));
     assert!(home.is_dir());
     child.kill().expect("kill -9");
@@ -213,58 +262,94 @@ fn a_throwaway_dies_with_its_process() {
 }
 
 #[test]
-#[ignore = "run by `a_throwaway_dies_with_its_process`"]
-fn child_with_a_throwaway() {
-    let server = match Server::throwaway() {
-        Ok(server) => server,
-        Err(error) => panic!("\n{error}\n"),
-    };
-    // Programs started while it runs do not keep it alive.
-    let mut sleep = Command::new("sleep")
-        .arg("5")
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("sleep");
-    println!(
-        "throwaway: {}\nthrowaway: {}",
-        server.port(),
-        server.data_directory().display()
-    );
-    // Until killed, or until whoever ran this by hand ends its input.
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+fn a_throwaway_is_fast_and_leaves_nothing() {
+    let server = Server::throwaway().expect("it starts");
+    let settings = "SELECT current_setting('fsync') || current_setting('max_connections')";
+    assert_eq!(sql(server.url(), settings).expect("a query"), "off300");
+    let (port, data) = (server.port(), server.data_directory().to_owned());
+
+    server.signal("KILL").expect("it runs");
+    eventually("the server is dead", || server.postmaster_pid().is_none());
+    assert!(server.restart_if_down().expect("it starts"));
+    server.crash().expect("it runs");
+    assert_eq!(server.postmaster_pid(), None);
+    assert!(server.restart_if_down().expect("it starts"));
+    let before = server.postmaster_pid();
+    server.restart().expect("it starts");
+    assert_ne!(server.postmaster_pid(), before);
+    assert_eq!((server.port(), server.data_directory()), (port, &*data));
+
     server.stop().expect("it stops");
-    sleep.wait().expect("it ends");
+    assert!(!is_up(port));
+    assert!(!data.parent().expect("its home").exists());
+
+    // Also when it had died before.
+    let server = Server::throwaway().expect("it starts");
+    let home = server.data_directory().parent().expect("its home").to_owned();
+    server.crash().expect("it runs");
+    server.stop().expect("it has stopped");
+    assert!(!home.exists());
 }
 
 #[test]
-fn a_throwaway_is_fast_guarded_and_removable() -> Result<(), Error> {
-    let server = Server::throwaway()?;
-    let settings = "SELECT current_setting('fsync'), current_setting('max_connections')";
-    assert_eq!(sql(&server, settings), Ok("off|300".to_owned()));
-    // A superuser on the machine's loopback interface: not for every local user.
-    let anybody = format!("postgres://people@127.0.0.1:{}/people", server.port());
-    psql(&server, &anybody, "SELECT 1").expect_err("it wants a password");
+fn what_killed_runs_have_left_is_swept_by_the_next_and_what_is_used_is_not() {
+    let directory = |what: &str| env::temp_dir().join(format!("people-test-{what}-{}", process::id()));
+    let (left, used) = (directory("left"), directory("used"));
+    for path in [&left, &used] {
+        fs::create_dir_all(path.join("pg-15.new")).expect("a directory");
+        for lock in ["local.lock", "server.lock"] {
+            fs::write(path.join(lock), "").expect("a file");
+        }
+    }
+    // As an initdb does whose starter was killed.
+    let lock = fs::File::open(used.join("server.lock")).expect("our file");
+    lock.lock().expect("free");
+    let running = Server::throwaway().expect("it starts");
+    let other = Server::throwaway().expect("it starts");
+    assert!(!left.exists());
+    assert!(used.exists());
+    assert_eq!(sql(running.url(), "SELECT 'here'").expect("a query"), "here");
+    drop(lock);
+    other.stop().expect("it stops");
+    running.stop().expect("it stops");
+    fs::remove_dir_all(used).expect("our directory");
+}
 
-    server.signal("KILL")?;
-    eventually("the server is dead", || server.postmaster_pid().is_none());
-    assert!(server.restart_if_down()?);
-    let (port, data) = (server.port(), server.data_directory().to_owned());
-    server.stop()?;
-    assert!(!is_up(port));
-    assert!(!data.parent().expect("its home").exists());
-    Ok(())
+#[test]
+fn a_setting_that_the_server_does_not_know_is_told_with_the_log() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0, None).expect("it starts");
+    let data = server.data_directory().to_owned();
+    server.stop().expect("it stops");
+    let file = data.join("postgresql.conf");
+    let settings = fs::read_to_string(&file).expect("settings");
+    fs::write(&file, format!("{settings}\nnonsense = 1\n")).expect("our file");
+    let error = Server::start(&scratch.0, None)
+        .err()
+        .expect("it is refused")
+        .to_string();
+    let log = data.join("server.log");
+    assert!(error.starts_with("PostgreSQL: configuration file "), "{error}");
+    assert!(
+        error.ends_with(&format!("contains errors (its log is {})", log.display())),
+        "{error}"
+    );
+    assert!(fs::read_to_string(log).expect("a log").contains("nonsense"));
+    fs::write(&file, settings).expect("our file");
+    Server::start(&scratch.0, None)
+        .expect("it starts")
+        .stop()
+        .expect("it stops");
 }
 
 #[test]
 fn a_wrong_bindir_is_told_in_one_line() {
-    let output = Command::new(env::current_exe().expect("this program"))
-        .args(["--exact", "child_with_a_throwaway", "--ignored", "--nocapture"])
-        .env("PG_BINDIR", "/nowhere")
+    let output = child("child_with_a_throwaway", &[("PG_BINDIR", "/nowhere")])
         .output()
         .expect("a child");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    let line = "PG_BINDIR=/nowhere: there is no `postgres`; \
-                name the directory that holds `postgres`, `initdb` and `pg_ctl`";
+    let line =
+        "PG_BINDIR=/nowhere: there is no `postgres`; name the directory that holds `postgres` and `initdb`";
     assert!(text.lines().any(|told| told.trim_end() == line), "{text}");
 }

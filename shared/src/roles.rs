@@ -15,59 +15,152 @@ pub enum SignIn {
     Iam,
 }
 
-/// Any number that nothing else locks: the first bytes of the name of this service.
-const LOCK: i64 = 0x0070_656f_706c_6500;
+/// The role of the application.
+pub struct Role<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How it signs in.
+    pub sign_in: &'a SignIn,
+}
 
-/// Creates the role `name`, or brings it up to date: sign-in, and the least rights. Harmless when repeated or run twice
-/// at once.
+/// What keeps the owner from making the role, for people; to be asked before anything is changed.
 ///
 /// # Errors
-/// The driver's; then nothing has changed.
-pub async fn grant(connection: &mut PgConnection, name: &str, sign_in: &SignIn) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK)
-        .execute(&mut *transaction)
-        .await?;
-    let exists = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS "exists!""#,
-        name
+/// The driver's.
+pub async fn in_the_way(connection: &mut PgConnection, role: &Role<'_>) -> Result<Vec<String>, sqlx::Error> {
+    let iam = matches!(role.sign_in, SignIn::Iam);
+    sqlx::query_scalar!(
+        r#"
+        SELECT 'this PostgreSQL has no role rds_iam, so it knows no IAM authentication: use a database of RDS with that turned '
+               'on, or let the role sign in with a password (APPLICATION_SECRET_ARN)' AS "line!"
+        WHERE $2 AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')
+        UNION ALL
+        SELECT format('the role %s may neither create nor change roles: ALTER ROLE %1$I CREATEROLE', current_user)
+        FROM pg_roles WHERE rolname = current_user AND NOT rolsuper AND NOT rolcreaterole
+        UNION ALL
+        SELECT format('%s is the role that migrates: the application needs one of its own', $1::text)
+        WHERE $1 IN (current_user, session_user)
+        UNION ALL
+        SELECT format('the role %s is a superuser: the application needs another', $1)
+        FROM pg_roles WHERE rolname = $1 AND rolsuper
+        UNION ALL
+        SELECT format('the role %s may not let %s connect: GRANT CONNECT ON DATABASE %I TO %2$I', current_user, $1, current_database())
+        WHERE NOT has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
+          AND NOT EXISTS (
+              SELECT FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+              WHERE datname = current_database() AND privilege_type = 'CONNECT'
+                AND grantee IN (0, coalesce(to_regrole(quote_ident($1)), 0))
+          )
+        "#,
+        role.name,
+        iam
     )
-    .fetch_one(&mut *transaction)
+    .fetch_all(connection)
+    .await
+}
+
+/// Creates the role, or brings it up to date: sign-in, `settings`, and the least rights on `tables` of the schema `people`.
+/// Takes from everybody what PostgreSQL up to 14 gives: to create in the schema `public`, and temporary tables.
+/// To be called by one at a time, within a transaction. What the owner may not do and has to be done by somebody else.
+///
+/// # Errors
+/// The driver's.
+pub async fn grant(
+    connection: &mut PgConnection,
+    role: &Role<'_>,
+    tables: &[String],
+    settings: &[(&str, &str)],
+) -> Result<Vec<String>, sqlx::Error> {
+    let name = quoted(role.name);
+    let facts = sqlx::query!(
+        r#"
+        SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS "exists!", current_database() AS "database!",
+               EXISTS (
+                   SELECT FROM pg_auth_members
+                   WHERE roleid = to_regrole('rds_iam') AND member = to_regrole(quote_ident($1))
+               ) AS "iam!"
+        "#,
+        role.name
+    )
+    .fetch_one(&mut *connection)
     .await?;
-    let role = quoted(name);
-    if !exists {
-        transaction.execute(&*format!("CREATE ROLE {role}")).await?;
+    let database = quoted(&facts.database);
+    let mut statements = Vec::new();
+    if !facts.exists {
+        statements.push(format!("CREATE ROLE {name}"));
     }
-    match sign_in {
+    match role.sign_in {
         SignIn::Password(password) => {
             let verifier =
                 scram_verifier(password).ok_or_else(|| sqlx::Error::Protocol("no random bytes".into()))?;
-            transaction
-                .execute(&*format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'"))
-                .await?;
+            statements.push(format!("ALTER ROLE {name} LOGIN PASSWORD '{verifier}'"));
+            // A member of it cannot sign in with a password.
+            if facts.iam {
+                statements.push(format!("REVOKE rds_iam FROM {name}"));
+            }
         }
         SignIn::Iam => {
-            transaction
-                .execute(&*format!(
-                    "ALTER ROLE {role} LOGIN PASSWORD NULL; GRANT rds_iam TO {role}"
-                ))
-                .await?;
+            statements.push(format!("ALTER ROLE {name} LOGIN PASSWORD NULL"));
+            if !facts.iam {
+                statements.push(format!("GRANT rds_iam TO {name}"));
+            }
         }
     }
-    let database = sqlx::query_scalar!(r#"SELECT current_database() AS "database!""#)
-        .fetch_one(&mut *transaction)
-        .await?;
-    let database = quoted(&database);
-    transaction
-        .execute(&*format!(
-            "GRANT CONNECT ON DATABASE {database} TO {role};
-             GRANT USAGE ON SCHEMA people TO {role};
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA people TO {role};
-             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA people TO {role};
-             GRANT SELECT ON _sqlx_migrations TO {role}"
-        ))
-        .await?;
-    transaction.commit().await
+    for (setting, value) in settings {
+        // A list keeps its commas; a name in it is one by itself.
+        let value = value.split(", ").map(quoted).collect::<Vec<_>>().join(", ");
+        statements.push(format!(
+            "ALTER ROLE {name} IN DATABASE {database} SET {setting} = {value}"
+        ));
+    }
+    let tables: Vec<String> = tables
+        .iter()
+        .map(|table| format!("people.{}", quoted(table)))
+        .collect();
+    let tables = tables.join(", ");
+    statements.push(format!(
+        "GRANT CONNECT ON DATABASE {database} TO {name};
+         GRANT USAGE ON SCHEMA people TO {name};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {name};
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA people TO {name};
+         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA people TO {name};
+         GRANT SELECT ON people._sqlx_migrations TO {name}"
+    ));
+    connection.execute(&*statements.join(";\n")).await?;
+    take_from_everybody(connection, &database).await
+}
+
+/// What stays is said: only the owner of the schema or of the database may take it.
+async fn take_from_everybody(
+    connection: &mut PgConnection,
+    database: &str,
+) -> Result<Vec<String>, sqlx::Error> {
+    for statement in [
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned(),
+        format!("REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC"),
+    ] {
+        let mut attempt = connection.begin().await?;
+        if attempt.execute(&*statement).await.is_ok() {
+            attempt.commit().await?;
+        } else {
+            attempt.rollback().await?;
+        }
+    }
+    sqlx::query_scalar!(
+        r#"
+        SELECT format('everybody may create in the schema public, and %s may not change that; as its owner, %s: %s',
+                      current_user, nspowner::regrole, 'REVOKE CREATE ON SCHEMA public FROM PUBLIC') AS "line!"
+        FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
+        WHERE nspname = 'public' AND grantee = 0 AND privilege_type = 'CREATE'
+        UNION ALL
+        SELECT format('everybody may make temporary tables, and %s may not change that; as the owner of the database, %s: %s',
+                      current_user, datdba::regrole, format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', datname))
+        FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+        WHERE datname = current_database() AND grantee = 0 AND privilege_type = 'TEMPORARY'
+        "#
+    )
+    .fetch_all(connection)
+    .await
 }
 
 fn quoted(identifier: &str) -> String {

@@ -233,7 +233,7 @@ impl Subject {
             service.invoke(harness::route("/health"), health).await;
             let text = String::from_utf8_lossy(&std::fs::read(&log)?[before..]).into_owned();
             let mut found = plans::in_log(&text);
-            found.retain(|plan| !plan.statement.contains("_sqlx_migrations"));
+            found.retain(|plan| !plan.statement.contains("people._sqlx_migrations"));
             plans.insert(kind, found);
         }
         Ok(plans)
@@ -258,7 +258,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         connection.execute(statement).await?;
     }
     connection.close().await?;
-    server.pg_ctl(&["restart"])?;
+    server.restart()?;
     let machine = machine(&server).await?;
     println!("{machine}");
     let mut subjects = Vec::new();

@@ -1,8 +1,12 @@
 //! The function `migrate`: the schema and the application's role, on a database of the owner's.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 use shared::config::Environment;
-use sqlx::{ConnectOptions as _, Executor as _};
+use shared::database::Migration;
+use shared::roles::SignIn;
+use sqlx::Executor as _;
 use uuid::Uuid;
 
 use crate::harness::{Database, PASSWORD, Service};
@@ -39,14 +43,23 @@ impl Role {
         )
     }
 
+    /// Lets the role sign in with a password. What the owner could not do.
+    async fn sign_in_with(&self, password: &str) -> Vec<String> {
+        let sign_in = SignIn::Password(password.to_owned().into());
+        let migration = Migration {
+            role: Some(shared::roles::Role {
+                name: &self.name,
+                sign_in: &sign_in,
+            }),
+            ..Migration::default()
+        };
+        let migrated = migration.run(&self.database.options()).await;
+        migrated.expect("it migrates").left_to_do
+    }
+
     /// The same database, as this role with a password.
     async fn sign_in(&self) -> Database {
-        let owner = self.database.options();
-        let mut connection = owner.connect().await.unwrap();
-        let password = shared::roles::SignIn::Password("a password of the application".to_owned().into());
-        shared::roles::grant(&mut connection, &self.name, &password)
-            .await
-            .unwrap();
+        self.sign_in_with("a password of the application").await;
         let (_, place) = self.database.url.split_once('@').unwrap();
         Database {
             url: format!(
@@ -74,7 +87,7 @@ async fn it_migrates_makes_the_role_and_says_so_and_a_second_time_has_nothing_to
         .iter()
         .map(|migration| migration.version)
         .collect();
-    let report = |applied: &[i64]| json!({ "applied": applied, "version": all.last(), "role": role.name });
+    let report = |applied: &[i64]| json!({ "applied": applied, "version": all.last(), "role": role.name, "adopted": [], "left_to_do": [] });
     assert_eq!(role.migrate().await, report(&all));
     assert_eq!(role.migrate().await, report(&[]));
     let member = format!("SELECT pg_has_role('{}', 'rds_iam', 'MEMBER')", role.name);
@@ -120,8 +133,8 @@ async fn the_service_works_as_the_applications_role_which_can_change_nothing_but
         "CREATE INDEX ON people.\"user\" (country)",
         "CREATE OR REPLACE FUNCTION people.forget_attempts() RETURNS void LANGUAGE sql AS ''",
         "CREATE ROLE mine",
-        "UPDATE _sqlx_migrations SET success = false",
-        "DELETE FROM _sqlx_migrations",
+        "UPDATE people._sqlx_migrations SET success = false",
+        "DELETE FROM people._sqlx_migrations",
         "COPY people.\"user\" TO PROGRAM 'cat'",
     ] {
         let refused = connection.execute(forbidden).await.expect_err(forbidden);
@@ -140,11 +153,7 @@ async fn the_password_of_the_role_is_replaced_when_it_changes() {
     role.migrate().await;
     let first = role.sign_in().await;
     drop(first.connect().await);
-    let mut owner = role.database.connect().await;
-    let password = shared::roles::SignIn::Password("another".to_owned().into());
-    shared::roles::grant(&mut owner, &role.name, &password)
-        .await
-        .unwrap();
+    role.sign_in_with("another").await;
     let second = first
         .url
         .replace("a%20password%20of%20the%20application", "another");
@@ -163,4 +172,225 @@ async fn without_an_owner_that_may_it_fails_and_says_why() {
         .to_string();
     assert!(failure.contains("Connection refused"), "{failure}");
     assert!(!failure.contains("nothing"), "{failure}");
+}
+
+/// A role that may sign in, with these attributes and nothing else, and the database as that role.
+async fn someone(database: &Database, attributes: &str) -> (String, Database) {
+    let name = format!("people_someone_{}", Uuid::new_v4().simple());
+    database
+        .execute(&format!(
+            "CREATE ROLE {name} LOGIN {attributes} PASSWORD 'someone'"
+        ))
+        .await;
+    let (_, place) = database.url.split_once('@').expect("a URL with a user");
+    let url = format!("postgres://{name}:someone@{place}");
+    (name, Database { url })
+}
+
+/// What PostgreSQL 13 and 14 give to everybody.
+const OLD_DEFAULTS: &str = "GRANT CREATE ON SCHEMA public TO PUBLIC";
+
+/// What a run with a password of the role could not do.
+async fn migrate_as(owner: &Database, role: &str) -> Result<Vec<String>, shared::database::MigrationError> {
+    let sign_in = SignIn::Password("a password of the application".to_owned().into());
+    let migration = Migration {
+        role: Some(shared::roles::Role {
+            name: role,
+            sign_in: &sign_in,
+        }),
+        ..Migration::default()
+    };
+    Ok(migration.run(&owner.options()).await?.left_to_do)
+}
+
+#[tokio::test]
+async fn what_postgresql_13_and_14_give_to_everybody_is_taken_away() {
+    let role = Role::new().await;
+    role.database.execute(OLD_DEFAULTS).await;
+    let (someone, _) = someone(&role.database, "").await;
+    let may = format!(
+        "SELECT concat(has_schema_privilege('{someone}', 'public', 'CREATE'),
+                       has_database_privilege('{someone}', current_database(), 'TEMPORARY'))"
+    );
+    assert_eq!(role.database.text(&may).await.as_deref(), Some("tt"));
+    assert_eq!(role.sign_in_with("a password").await, [""; 0]);
+    assert_eq!(role.database.text(&may).await.as_deref(), Some("ff"));
+}
+
+#[tokio::test]
+async fn an_owner_of_nothing_but_the_schema_says_what_he_may_not_take_and_goes_on() {
+    let role = Role::new().await;
+    let (owner, as_owner) = someone(&role.database, "CREATEROLE").await;
+    role.database
+        .execute(&format!(
+            "{OLD_DEFAULTS}; CREATE SCHEMA people AUTHORIZATION {owner}"
+        ))
+        .await;
+    let left_to_do = migrate_as(&as_owner, &role.name).await.expect("it migrates");
+    let database = role.database.name();
+    assert_eq!(left_to_do.len(), 2, "{left_to_do:?}");
+    assert!(
+        left_to_do[0].starts_with(&format!(
+            "everybody may create in the schema public, and {owner} may not change that; as its owner, "
+        )) && left_to_do[0].ends_with(": REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        "{left_to_do:?}"
+    );
+    assert!(
+        left_to_do[1].ends_with(&format!(": REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")),
+        "{left_to_do:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_somebody_planted_in_public_is_never_run() {
+    let role = Role::new().await;
+    role.database.execute(OLD_DEFAULTS).await;
+    let (_, someone) = someone(&role.database, "").await;
+    // Each of these fits better than what it imitates, or is found first in a search path that has it.
+    let mut plants = String::new();
+    for (name, arguments, result) in [
+        ("power_", "numeric, integer", "numeric"),
+        ("equal_", "text, varchar", "boolean"),
+        ("lower", "varchar", "text"),
+        ("coalesce_", "", "integer"),
+    ] {
+        let _ = write!(
+            plants,
+            "CREATE FUNCTION public.{name}({arguments}) RETURNS {result} LANGUAGE plpgsql AS
+                 'BEGIN RAISE EXCEPTION $$planted$$; END';"
+        );
+    }
+    plants.push_str(
+        "CREATE OPERATOR public.^ (LEFTARG = numeric, RIGHTARG = integer, FUNCTION = public.power_);
+         CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = varchar, FUNCTION = public.equal_);
+         CREATE FUNCTION public.planted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$planted$$; END';
+         CREATE TABLE public._sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,
+             installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL,
+             execution_time BIGINT NOT NULL);
+         CREATE TRIGGER planted BEFORE INSERT ON public._sqlx_migrations EXECUTE FUNCTION public.planted();
+         GRANT ALL ON public._sqlx_migrations TO PUBLIC;
+         CREATE TABLE public.attempt (LIKE public._sqlx_migrations);",
+    );
+    someone.execute(&plants).await;
+    // They work.
+    let error = role.database.connect().await.execute("SELECT 2.0 ^ 1").await;
+    assert!(error.expect_err("planted").to_string().contains("planted"));
+
+    let database = role.sign_in().await;
+    role.sign_in().await;
+    let service = Service::on(database, &[]);
+    let token = service.token_of_new_user("alice").await;
+    assert_eq!(service.log_in("alice", "wrong").await.status, 401);
+    assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
+    assert_eq!(service.get("/auth/me", &token).await.status, 200);
+    assert_eq!(service.get("/health", "").await.status, 200);
+    // As far as the count goes, so that the time to wait is computed.
+    let mut last = 401;
+    for _ in 0..12 {
+        last = service.log_in("mallory", "wrong").await.status.as_u16();
+    }
+    assert_eq!(last, 429);
+    assert_eq!(service.log_out(&token).await.status, 200);
+    assert_eq!(role.database.count("public._sqlx_migrations").await, 0);
+}
+
+#[tokio::test]
+async fn the_role_finds_nothing_outside_of_pg_catalog_and_has_the_timeout_behind_every_pooler() {
+    let role = Role::new().await;
+    let mut connection = role.sign_in().await.connect().await;
+    for (setting, value) in [
+        ("search_path", "pg_catalog, pg_temp"),
+        ("statement_timeout", "1500ms"),
+    ] {
+        let found: String = sqlx::query_scalar(&format!("SHOW {setting}"))
+            .fetch_one(&mut connection)
+            .await
+            .expect("a setting");
+        assert_eq!(found, value);
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_gets_a_password_no_longer_signs_in_with_iam() {
+    let role = Role::new().await;
+    make_rds_iam(&role.database).await;
+    let member = format!("SELECT pg_has_role('{}', 'rds_iam', 'MEMBER')", role.name);
+    role.migrate().await;
+    assert_eq!(role.database.text(&member).await.as_deref(), Some("true"));
+    role.sign_in_with("a password").await;
+    assert_eq!(role.database.text(&member).await.as_deref(), Some("false"));
+    role.migrate().await;
+    assert_eq!(role.database.text(&member).await.as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_are_named_before_anything_is_done() {
+    let role = Role::new().await;
+    let (owner, as_owner) = someone(&role.database, "").await;
+    let error = migrate_as(&as_owner, &role.name)
+        .await
+        .expect_err("it may do nothing")
+        .to_string();
+    assert_eq!(
+        error,
+        format!(
+            "nothing was changed, since this is in the way:\n\
+             - the role {owner} may not create a schema in the database: GRANT CREATE ON DATABASE {} TO {owner}\n\
+             - the role {owner} may neither create nor change roles: ALTER ROLE {owner} CREATEROLE",
+            role.database.name()
+        )
+    );
+    role.database
+        .execute("CREATE SCHEMA people; CREATE TABLE people.\"user\" (user_id uuid primary key)")
+        .await;
+    let error = migrate_as(&as_owner, &role.name)
+        .await
+        .expect_err("it owns nothing")
+        .to_string();
+    assert!(
+        error.contains(&format!(
+            "\n- the role {owner} may not use and create in the schema people: GRANT USAGE, CREATE ON SCHEMA people TO {owner}\n\
+             - the role {owner} does not own the table people.\"user\": ALTER TABLE people.\"user\" OWNER TO {owner}\n"
+        )),
+        "{error}"
+    );
+    assert_eq!(role.database.text("to_regclass('people.attempt')").await, None);
+}
+
+#[tokio::test]
+async fn without_rds_iam_it_says_so_before_anything_is_done() {
+    // The server of the tests has that role, and roles are the server's.
+    let server = tokio::task::spawn_blocking(local::postgres::Server::throwaway);
+    let server = server.await.expect("no panic").expect("a throw-away PostgreSQL");
+    let database = Database {
+        url: server.url().to_owned(),
+    };
+    let environment: Environment = [("DATABASE_URL", &*database.url)].into_iter().collect();
+    let failure = functions::migrate::handle(&environment)
+        .await
+        .expect_err("it stops")
+        .to_string();
+    assert_eq!(
+        failure,
+        "nothing was changed, since this is in the way:\n\
+         - this PostgreSQL has no role rds_iam, so it knows no IAM authentication: use a database of RDS with that turned on, or let \
+         the role sign in with a password (APPLICATION_SECRET_ARN)"
+    );
+    assert_eq!(database.text("to_regnamespace('people')").await, None);
+    drop(database);
+}
+
+#[tokio::test]
+async fn it_migrates_through_a_pooler_in_transaction_mode_again_and_again() {
+    let role = Role::new().await;
+    let Some(pooler) = crate::pgbouncer::PgBouncer::before(&role.database).await else {
+        return;
+    };
+    let pooled = Database {
+        url: pooler.url.clone(),
+    };
+    // Another run gets a server connection that has been used before.
+    for _ in 0..4 {
+        migrate_as(&pooled, &role.name).await.expect("it migrates");
+    }
 }

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use axum::http::{Method, StatusCode};
 use local::postgres::Server;
 use serde_json::json;
+use shared::config::DatabaseConfig;
+use shared::database::{DatabaseError, REQUEST_BUDGET, within};
 use sqlx::{Connection as _, Executor as _};
 
 use crate::harness::{Database, PASSWORD, Reply, Service, request};
 use crate::proxy::{Link, Proxy};
 
-/// The bound of the fault table for an answer.
-const BOUND: Duration = Duration::from_secs(3);
+/// A request that is answered later than this hangs. The product's own limits are far below; what they cut off is seen by
+/// what is answered, not by when, so that a busy machine fails no test.
+const BOUND: Duration = Duration::from_secs(15);
 
 #[track_caller]
 fn assert_unavailable(reply: &Reply) {
@@ -20,7 +23,7 @@ fn assert_unavailable(reply: &Reply) {
     assert_eq!(reply.header("retry-after"), Some("1"));
 }
 
-/// Runs a request, which has to be answered within 3 s.
+/// Runs a request, which must not hang.
 async fn in_time(request: impl Future<Output = Reply>) -> Reply {
     let started = Instant::now();
     let reply = request.await;
@@ -60,13 +63,7 @@ async fn assert_all_work(service: &Service, token: &str) {
 }
 
 async fn health_of_a_down_database(service: &Service) {
-    let started = Instant::now();
-    let reply = service.send(request(Method::GET, "/health", &[], "")).await;
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "answered after {:?}",
-        started.elapsed()
-    );
+    let reply = in_time(service.send(request(Method::GET, "/health", &[], ""))).await;
     reply.assert_envelope(
         503,
         &json!({
@@ -178,8 +175,7 @@ async fn a_restart_of_the_database_while_idle_is_not_noticed() {
     shared::database::migrate(&database.options()).await.unwrap();
     let service = Service::on(database, &[]);
     let token = service.token_of_new_user("alice").await;
-    let server =
-        tokio::task::spawn_blocking(move || server.pg_ctl(&["restart", "-m", "fast", "-w"]).map(|()| server));
+    let server = tokio::task::spawn_blocking(move || server.restart().map(|()| server));
     let server = server.await.unwrap().unwrap();
     assert_all_work(&service, &token).await;
     tokio::task::spawn_blocking(|| server.stop())
@@ -200,15 +196,13 @@ async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards
     shared::database::migrate(&database.options()).await.unwrap();
     let service = Service::on(database, &[]);
     let token = service.token_of_new_user("alice").await;
-    let control =
-        |arguments: &'static [&'static str]| tokio::task::block_in_place(|| server.pg_ctl(arguments));
 
     // The throw-away server is fast because it does not flush: only this makes the session survive the crash.
     service.database.execute("CHECKPOINT").await;
-    control(&["stop", "-m", "immediate"]).unwrap();
+    tokio::task::block_in_place(|| server.crash()).unwrap();
     assert_all_unavailable(&service, &token).await;
     health_of_a_down_database(&service).await;
-    control(&["start", "-w"]).unwrap();
+    assert!(tokio::task::block_in_place(|| server.restart_if_down()).unwrap());
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
 
     tokio::task::block_in_place(|| server.signal("STOP")).unwrap();
@@ -230,22 +224,16 @@ async fn lock(database: &Database, table: &str) -> sqlx::PgConnection {
 }
 
 /// Ends the connection that waits for a lock, as soon as there is one, and then gives the lock free.
-async fn end_the_waiting_connection(database: &Database, mut holder: sqlx::PgConnection) {
-    let mut connection = database.connect().await;
-    loop {
-        let ended: i64 = sqlx::query_scalar(
-            "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+async fn end_the_waiting_connection(mut holder: sqlx::PgConnection) {
+    holder.execute(UNTIL_SOMEBODY_WAITS).await.unwrap();
+    holder
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks
+             WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid));
+             COMMIT",
         )
-        .fetch_one(&mut connection)
         .await
         .unwrap();
-        if ended > 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    holder.execute("COMMIT").await.unwrap();
     holder.close().await.unwrap();
 }
 
@@ -256,34 +244,130 @@ async fn a_read_that_is_ended_in_its_statement_is_repeated_once() {
     let holder = lock(&service.database, "people.user_session").await;
     let (reply, ()) = tokio::join!(
         in_time(service.get("/auth/me", &token)),
-        end_the_waiting_connection(&service.database, holder)
+        end_the_waiting_connection(holder)
     );
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
 }
 
 #[tokio::test]
-async fn a_write_that_is_ended_in_its_statement_is_503_and_not_repeated() {
+async fn a_write_that_is_ended_in_its_statement_was_rolled_back_and_is_sent_again() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let holder = lock(&service.database, "people.user_session").await;
     let (reply, ()) = tokio::join!(
         in_time(service.log_out(&token)),
-        end_the_waiting_connection(&service.database, holder)
+        end_the_waiting_connection(holder)
     );
-    assert_unavailable(&reply);
-    assert_eq!(
-        service.get("/auth/me", &token).await.status,
-        StatusCode::OK,
-        "it was not logged out"
-    );
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert_eq!(service.get("/auth/me", &token).await.json()["code"], 40103);
 
     let holder = lock(&service.database, "people.\"user\"").await;
     let (reply, ()) = tokio::join!(
         in_time(service.register("bob")),
-        end_the_waiting_connection(&service.database, holder)
+        end_the_waiting_connection(holder)
     );
-    assert_unavailable(&reply);
-    assert_eq!(service.register("bob").await.status, StatusCode::OK);
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert_eq!(service.database.count("people.\"user\"").await, 2);
+}
+
+/// Waits until a statement waits for a lock that this connection has. The server looks itself: a busy test would come too
+/// late.
+const UNTIL_SOMEBODY_WAITS: &str = "DO $$ BEGIN
+    WHILE clock_timestamp() < now() + interval '20 s' AND NOT EXISTS (
+        SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
+    ) LOOP
+        PERFORM pg_sleep(0.005);
+    END LOOP;
+END $$";
+
+#[tokio::test]
+async fn a_write_that_meets_another_transaction_is_sent_once_more() {
+    let database = Database::migrated().await;
+    // A row that was changed since the transaction began is then an error (40001), as under a stricter default of theirs.
+    database
+        .execute(&format!(
+            "ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'",
+            database.name()
+        ))
+        .await;
+    let service = Service::on(database, &[]);
+    let token = service.token_of_new_user("alice").await;
+    let mut other = service.database.connect().await;
+    other
+        .execute("BEGIN; UPDATE people.user_session SET expires_at = expires_at + interval '1 second'")
+        .await
+        .unwrap();
+    let (reply, ()) = tokio::join!(in_time(service.log_out(&token)), async {
+        other.execute(UNTIL_SOMEBODY_WAITS).await.unwrap();
+        other.execute("COMMIT").await.unwrap();
+    });
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert_eq!(service.get("/auth/me", &token).await.json()["code"], 40103);
+}
+
+#[tokio::test]
+async fn a_write_that_is_in_a_deadlock_is_sent_once_more() {
+    let database = Database::migrated().await;
+    // Whoever ends a session takes another row as well.
+    database
+        .execute(&format!(
+            "ALTER DATABASE {} SET deadlock_timeout = '500ms';
+             CREATE TABLE public.another AS SELECT 1 AS id;
+             CREATE FUNCTION take_another() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN PERFORM FROM public.another FOR UPDATE; RETURN new; END';
+             CREATE TRIGGER another BEFORE UPDATE ON people.user_session FOR EACH ROW
+                 EXECUTE FUNCTION take_another()",
+            database.name()
+        ))
+        .await;
+    let service = Service::on(database, &[]);
+    let token = service.token_of_new_user("alice").await;
+    let mut other = service.database.connect().await;
+    // The service is to be the one that notices.
+    other
+        .execute("SET deadlock_timeout = '1min'; BEGIN; SELECT FROM public.another FOR UPDATE")
+        .await
+        .unwrap();
+    let (reply, ()) = tokio::join!(in_time(service.log_out(&token)), async {
+        // In one message, so that it comes before the service looks for a deadlock, which it does once a wait. It waits
+        // until the service has been made to give the session up.
+        let then = format!("{UNTIL_SOMEBODY_WAITS}; SELECT FROM people.user_session FOR UPDATE; COMMIT");
+        other.execute(&*then).await.unwrap();
+    });
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn what_fails_again_when_it_is_sent_once_more_is_503() {
+    for (code, tries) in [
+        ("40001", "2"),
+        ("40P01", "2"),
+        // Whether it was committed is not known.
+        ("40003", "1"),
+        ("57P01", "2"),
+        ("57P05", "2"),
+        // Too slow: the server gave it up.
+        ("57014", "1"),
+    ] {
+        let service = Service::start().await;
+        let token = service.token_of_new_user("alice").await;
+        service
+            .database
+            .execute(&format!(
+                "CREATE SEQUENCE public.tries;
+                 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                     BEGIN
+                         PERFORM nextval('public.tries');
+                         RAISE EXCEPTION 'no' USING ERRCODE = '{code}';
+                     END $$;
+                 CREATE TRIGGER refuse BEFORE UPDATE ON people.user_session FOR EACH ROW EXECUTE FUNCTION refuse()"
+            ))
+            .await;
+        assert_unavailable(&in_time(service.log_out(&token)).await);
+        let tried = service.database.text("SELECT last_value FROM public.tries").await;
+        assert_eq!(tried.as_deref(), Some(tries), "{code}");
+        assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
+    }
 }
 
 #[tokio::test]
@@ -306,7 +390,7 @@ async fn no_connection_to_be_had_is_503_in_time() {
             "CREATE ROLE {role} LOGIN PASSWORD 'limited' CONNECTION LIMIT 1;
              GRANT USAGE ON SCHEMA people TO {role};
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA people TO {role};
-             GRANT SELECT ON _sqlx_migrations TO {role}"
+             GRANT SELECT ON people._sqlx_migrations TO {role}"
         ))
         .await;
     let url = database
@@ -439,6 +523,63 @@ async fn a_warm_request_takes_the_round_trips_that_are_promised() {
         ]
     );
     assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_statements_of_a_request_share_its_time() {
+    let (proxy, service, token) = warm_behind_a_proxy().await;
+    // Each alone is in time.
+    proxy.set(Link::Slow(REQUEST_BUDGET.mul_f64(0.6)));
+    let (login, register) = tokio::join!(
+        in_time(service.log_in("alice", PASSWORD)),
+        in_time(service.register("bob"))
+    );
+    assert_unavailable(&login);
+    assert_unavailable(&register);
+    proxy.set(Link::Up);
+    assert_eq!(
+        service
+            .database
+            .count(r#"people."user" WHERE userid = 'bob'"#)
+            .await,
+        0
+    );
+    assert_all_work(&service, &token).await;
+}
+
+#[test]
+fn the_time_of_a_request_leaves_some_for_the_rest_of_it() {
+    assert!(REQUEST_BUDGET <= Duration::from_millis(2_700));
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_time_decides_however_many_statements_there_are() {
+    let (proxy, service, _) = warm_behind_a_proxy().await;
+    let url = proxy.of(&service.database).url;
+    let settings = [("DATABASE_URL", url.as_str())].into_iter().collect();
+    let database = shared::database::Database::new(DatabaseConfig::from_environment(&settings).unwrap());
+    let one = || {
+        database.read(&(), |connection, ()| {
+            Box::pin(sqlx::query("SELECT 1").execute(connection))
+        })
+    };
+    one().await.expect("connected");
+    proxy.set(Link::Slow(Duration::from_millis(100)));
+    let mut answered = 0;
+    let error = within(Duration::from_millis(450), async {
+        loop {
+            match one().await {
+                Ok(_) => answered += 1,
+                Err(error) => break error,
+            }
+        }
+    })
+    .await;
+    assert!(matches!(error, DatabaseError::Unavailable(_)), "{error}");
+    // A slow machine does fewer.
+    assert!(answered <= 4, "{answered}");
+    // The next request has its own.
+    within(REQUEST_BUDGET, one()).await.expect("answered");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What every test starts with: a database of its own and the service on it.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
@@ -35,13 +36,20 @@ pub const SOURCE: &str = "203.0.113.7:40000";
 /// The server of this run: `DATABASE_URL`'s, else a throw-away one that ends with the run.
 static SERVER_URL: LazyLock<String> = LazyLock::new(|| {
     std::env::var("DATABASE_URL").unwrap_or_else(|_| {
-        let server = Server::throwaway().expect("a throw-away PostgreSQL");
+        let server = Server::throwaway().unwrap_or_else(|error| stop_the_run(&error));
         let url = server.url().to_owned();
         // It ends when this process does, however that happens.
         std::mem::forget(server);
         url
     })
 });
+
+/// Without a server no test can pass: one line says why, in place of as many failures as there are tests.
+fn stop_the_run(error: &dyn std::error::Error) -> ! {
+    // Not by a macro, whose output of a test is kept until its end.
+    let _ = writeln!(std::io::stderr(), "\n{error}");
+    std::process::exit(1)
+}
 
 /// A database of one test, dropped by nobody: the throw-away server goes as a whole.
 #[derive(Clone)]
@@ -160,7 +168,7 @@ impl Service {
 
     /// What a deployed instance does before it asks for its first request.
     pub async fn connect_ahead(&self) {
-        self.app.database.connect_ahead().await;
+        self.app.database.connect_ahead().await.expect("a usable secret");
     }
 
     /// Sends any request, of which the answer is text.

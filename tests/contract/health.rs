@@ -63,17 +63,17 @@ async fn a_database_without_migrations_is_behind() {
 #[tokio::test]
 async fn a_database_that_lacks_one_migration_is_behind() {
     let service = Service::start().await;
-    let latest = "version = (SELECT max(version) FROM _sqlx_migrations)";
+    let latest = "version = (SELECT max(version) FROM people._sqlx_migrations)";
     service
         .database
         .execute(&format!(
-            "UPDATE _sqlx_migrations SET success = false WHERE {latest}"
+            "UPDATE people._sqlx_migrations SET success = false WHERE {latest}"
         ))
         .await;
     assert_unavailable(&service.health().await, "up", "behind");
     service
         .database
-        .execute(&format!("DELETE FROM _sqlx_migrations WHERE {latest}"))
+        .execute(&format!("DELETE FROM people._sqlx_migrations WHERE {latest}"))
         .await;
     assert_unavailable(&service.health().await, "up", "behind");
 }
@@ -95,7 +95,7 @@ async fn a_schema_that_is_newer_than_the_code_serves() {
     service
         .database
         .execute(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+            "INSERT INTO people._sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (99990101000000, 'of a later release', true, '', 0)",
         )
         .await;
@@ -108,7 +108,7 @@ async fn a_schema_that_cannot_be_read_is_unknown_in_a_database_that_is_up() {
     let service = Service::start().await;
     service
         .database
-        .execute("ALTER TABLE _sqlx_migrations RENAME COLUMN success TO succeeded")
+        .execute("ALTER TABLE people._sqlx_migrations RENAME COLUMN success TO succeeded")
         .await;
     assert_unavailable(&service.health().await, "up", "unknown");
 }

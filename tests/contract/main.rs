@@ -1,5 +1,6 @@
 //! The contract as tests: each name states a behaviour, each test has a database of its own and asserts whole responses.
 
+mod adoption;
 mod attempts;
 mod body;
 mod concurrency;
@@ -11,6 +12,7 @@ mod faults;
 mod floods;
 mod harness;
 mod health;
+mod instance;
 mod login;
 mod logout;
 mod me;
@@ -27,6 +29,7 @@ mod properties;
 mod proxy;
 mod register;
 mod retention;
+mod schema;
 mod smoke;
 mod tls;
 mod tls_server;

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::database::migrate;
+use shared::database::{Migration, MigrationError, canonical_userid, migrate};
 use shared::users::UserId;
 use sqlx::ConnectOptions as _;
 use uuid::Uuid;
@@ -302,6 +303,15 @@ async fn old_database(models: &Models) -> (Database, Vec<&'static OldUser>) {
     (database, users)
 }
 
+/// A run that may adopt.
+async fn adopt(database: &Database) -> Result<(), MigrationError> {
+    let migration = Migration {
+        adopt: true,
+        ..Migration::default()
+    };
+    migration.run(&database.options()).await.map(drop)
+}
+
 /// Every column, constraint, unique index and function of the schema `people`, one a line.
 async fn schema(database: &Database) -> Vec<String> {
     const SQL: &str = r#"
@@ -399,7 +409,7 @@ END) COLLATE "C")"#,
 /// What must be true of every adopted database.
 async fn adopts(models: &Models) {
     let (database, users) = old_database(models).await;
-    migrate(&database.options()).await.expect("migrates");
+    adopt(&database).await.expect("migrates");
 
     // Schema.
     let mut expected = schema(&Database::migrated().await).await;
@@ -568,13 +578,13 @@ async fn two_old_users_of_one_userid_stop_the_migration_which_changes_nothing() 
     let before = (schema(&database).await, data(&database).await);
 
     for _ in 0..2 {
-        let error = migrate(&database.options()).await.expect_err("two are one");
+        let error = adopt(&database).await.expect_err("two are one");
         assert_eq!(
             error.to_string(),
-            "while executing migration 2: error returned from database: \
-             rename these users first, their names are now one userid: \
-             'alice' (user names 'alice', 'ＡＬＩＣＥ'); \
-             'bob\no''brien' (user names 'Bob\nO''Brien', 'bob\no''brien', 'bob\no''brien')"
+            "nothing was changed, since this is in the way:\n\
+             - people.\"user\", user_name: 2 names are one userid of several users now, rename all but one of each: \
+             'alice' (2 users: 'alice', 'ＡＬＩＣＥ'); \
+             'bob\no''brien' (3 users: 'Bob\nO''Brien', 'bob\no''brien', 'bob\no''brien')"
         );
         assert_eq!((schema(&database).await, data(&database).await), before);
     }
@@ -587,9 +597,7 @@ async fn two_old_users_of_one_userid_stop_the_migration_which_changes_nothing() 
             user_id(93),
         ))
         .await;
-    migrate(&database.options())
-        .await
-        .expect("they have other names now");
+    adopt(&database).await.expect("they have other names now");
     assert_eq!(database.count(r#"people."user""#).await, 24);
     let reply = Service::on(database, &[]).log_in("alice", USUAL.0).await;
     assert_eq!(
@@ -608,18 +616,17 @@ async fn names_in_ascii_are_compared_without_regard_to_case_too() {
             VALUES (gen_random_uuid(), 'Carol'), (gen_random_uuid(), 'carol')"#,
         )
         .await;
-    let error = migrate(&database.options()).await.expect_err("two are one");
-    assert_eq!(
-        error.to_string(),
-        "while executing migration 2: error returned from database: rename these users first, their names are \
-         now one userid: 'carol' (user names 'Carol', 'carol')"
+    let error = adopt(&database).await.expect_err("two are one").to_string();
+    assert!(
+        error.ends_with(": 'carol' (2 users: 'Carol', 'carol')"),
+        "{error}"
     );
 }
 
 #[tokio::test]
 async fn the_display_name_may_repeat_where_the_old_database_forbade_it() {
     let (database, _) = old_database(&STRICT).await;
-    migrate(&database.options()).await.expect("migrates");
+    adopt(&database).await.expect("migrates");
     let service = Service::on(database, &[]);
     for userid in ["first", "second"] {
         let body = json!({ "userid": userid, "user_name": "alice", "password": PASSWORD });
@@ -636,7 +643,7 @@ async fn the_display_name_may_repeat_where_the_old_database_forbade_it() {
 async fn migrating_again_changes_nothing() {
     let (old, _) = old_database(&STRICT).await;
     for database in [old, Database::empty().await] {
-        migrate(&database.options()).await.expect("migrates");
+        adopt(&database).await.expect("migrates");
         let service = Service::on(database.clone(), &[]);
         let token = service.token_of_new_user("new").await;
         let before = (schema(&database).await, data(&database).await);
@@ -653,7 +660,13 @@ async fn migrations_at_the_same_time_wait_for_each_other() {
     let (old, _) = old_database(&PLAIN).await;
     for database in [old, Database::empty().await] {
         let options = database.options();
-        let migration = || migrate(&options);
+        // However slow the machine: they wait for each other, not for somebody else.
+        let run = Migration {
+            adopt: true,
+            lock_wait: Duration::from_secs(60),
+            ..Migration::default()
+        };
+        let migration = || run.run(&options);
         let outcomes = tokio::join!(migration(), migration(), migration(), migration());
         for outcome in [outcomes.0, outcomes.1, outcomes.2, outcomes.3] {
             outcome.expect("migrates");
@@ -665,14 +678,14 @@ async fn migrations_at_the_same_time_wait_for_each_other() {
 #[tokio::test]
 async fn the_service_needs_no_right_but_to_use_the_tables() {
     let (database, _) = old_database(&PLAIN).await;
-    migrate(&database.options()).await.expect("migrates");
+    adopt(&database).await.expect("migrates");
     let role = format!("people_app_{}", Uuid::new_v4().simple());
     database
         .execute(&format!(
             "CREATE ROLE {role} LOGIN PASSWORD 'application';
              GRANT USAGE ON SCHEMA people TO {role};
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA people TO {role};
-             GRANT SELECT ON public._sqlx_migrations TO {role};"
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA people TO {role};"
         ))
         .await;
     let (_, place) = database.url.rsplit_once('@').expect("a URL with a user");
@@ -741,11 +754,9 @@ async fn the_migration_makes_the_userid_that_the_service_looks_up_of_every_chara
         println!("not compared: this server knows an older Unicode than that of PostgreSQL 15");
         return;
     }
-    let file = include_str!("../../migrations/0002_userid_and_session_expiry.sql");
-    let (_, expression) = file.split_once("SET userid = normalize").expect("the expression");
-    let (expression, _) = expression.split_once('\n').expect("a line");
     let sql = format!(
-        "SELECT normalize{expression} FROM unnest($1::text[]) WITH ORDINALITY AS r (user_name, n) ORDER BY n"
+        "SELECT {} FROM unnest($1::text[]) WITH ORDINALITY AS r (user_name, n) ORDER BY n",
+        canonical_userid("user_name", true)
     );
     let rows: Vec<String> = names(BETWEEN)
         .chunks(AT_ONCE)

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use shared::app::App;
 use shared::config::{Config, Environment};
 use shared::http::{Route, serve};
+use shared::password::HashError;
 use shared::telemetry;
 
 use crate::harness::SECRET_KEY;
@@ -87,4 +88,11 @@ async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_goes_on
     }
     // Other tests want their messages on standard error.
     let _ = std::panic::take_hook();
+}
+
+#[tokio::test]
+async fn a_panic_in_the_thread_that_hashes_is_told_without_its_message() {
+    let gone = tokio::task::spawn_blocking(|| panic!("canary-in-a-panic")).await;
+    let error = HashError::from(gone.expect_err("it panicked"));
+    assert_eq!(error.to_string(), "hashing ended early");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,6 +20,8 @@ pub enum Link {
     Refusing,
     /// Nothing arrives any more, in either direction, and nobody is told: a frozen instance's connection.
     Silent,
+    /// Each answer of the server takes this much longer.
+    Slow(Duration),
     /// The n-th round trip from now on arrives at the server, and its answer is lost with the connection.
     LosingAnswer(usize),
     /// The n-th round trip from now on is lost with the connection before it arrives.
@@ -113,7 +116,7 @@ impl Proxy {
     pub async fn cut_connections(&self) {
         self.set(Link::Refusing);
         tokio::task::yield_now().await;
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         self.set(Link::Up);
     }
 
@@ -174,6 +177,7 @@ impl Direction {
             match state {
                 Link::LosingAnswer(lost) if !self.of_client && round_trip >= lost => return,
                 Link::LosingRequest(lost) if self.of_client && round_trip >= lost => return,
+                Link::Slow(delay) if !self.of_client => tokio::time::sleep(delay).await,
                 _ => {}
             }
             if !silent && to.write_all(&buffer[..length]).await.is_err() {

@@ -1,12 +1,15 @@
 //! The function `purge`: sessions that are over go after a time, and so do counts that are forgotten. Time is moved in the
 //! database, never waited for.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use shared::config::Environment;
 use sqlx::Executor as _;
 
 use crate::harness::{Database, PASSWORD, Service};
+use crate::proxy::{Link, Proxy};
 
 impl Database {
     async fn purge(&self, settings: &[(&str, &str)]) -> Value {
@@ -133,13 +136,27 @@ async fn a_log_in_does_not_wait_for_it() {
 }
 
 #[tokio::test]
-async fn a_dead_database_fails_the_run_with_a_reason() {
-    let environment = [(
-        "DATABASE_URL",
-        "postgres://people@127.0.0.1:1/people?sslmode=disable",
-    )];
-    let error = functions::purge::handle(&environment.into_iter().collect())
+async fn a_database_that_refuses_it_fails_the_run_with_a_reason() {
+    let mut database = Database::migrated().await;
+    database.url = database.url.replace(database.name(), "there_is_none");
+    let settings = [("DATABASE_URL", &*database.url)];
+    let error = functions::purge::handle(&settings.into_iter().collect())
         .await
         .unwrap_err();
-    assert!(error.to_string().starts_with("database unavailable: "), "{error}");
+    assert_eq!(error.to_string(), "database unavailable: SQLSTATE 3D000");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_yet_is_waited_for() {
+    let database = Database::migrated().await;
+    let proxy = Proxy::to(&database, Link::Refusing).await;
+    let behind = proxy.of(&database);
+    let (report, ()) = tokio::join!(behind.purge(&[]), async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        // As while it resumes: it takes the connection and says nothing.
+        proxy.set(Link::Silent);
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        proxy.set(Link::Up);
+    });
+    assert_eq!(report, json!({ "sessions": 0, "attempts": 0, "complete": true }));
 }

@@ -1,10 +1,10 @@
 //! The connection to the database: encrypted and to whom it should be, unless the URL says otherwise.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 use shared::database::migrate;
 use uuid::Uuid;
+use x509_parser::pem::Pem;
+use x509_parser::time::ASN1Time;
 
 use crate::harness::{Database, PASSWORD, Service};
 use crate::tls_server::{self, SERVER, database};
@@ -28,17 +28,11 @@ async fn assert_works(service: &Service, encrypted: bool) {
     assert_eq!(found, Some(encrypted.to_string()));
 }
 
-/// Everything is 503 within 3 s.
+/// Everything is 503.
 async fn assert_refused(service: &Service) {
-    let started = Instant::now();
     let login = service.log_in("alice", PASSWORD);
     let (register, login, health) =
         tokio::join!(service.register("alice"), login, service.get("/health", ""));
-    assert!(
-        started.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        started.elapsed()
-    );
     for reply in [register, login] {
         reply.assert_error(503, 50301, "The service is temporarily unavailable.");
         assert_eq!(reply.header("retry-after"), Some("1"));
@@ -137,4 +131,61 @@ async fn migrations_verify_as_well() {
         error.to_string(),
         "error communicating with database: invalid peer certificate: UnknownIssuer"
     );
+}
+
+/// Name and end of each authority that a server of Amazon RDS is verified by.
+fn authorities_of_rds() -> Vec<(String, ASN1Time)> {
+    Pem::iter_from_buffer(include_bytes!("../../shared/src/rds_ca.pem"))
+        .map(|pem| {
+            let pem = pem.expect("PEM");
+            let certificate = pem.parse_x509().expect("a certificate");
+            let name = certificate.subject().iter_common_name().next().expect("a name");
+            let name = name.as_str().expect("text").to_owned();
+            (name, certificate.validity().not_after)
+        })
+        .collect()
+}
+
+#[test]
+fn the_authorities_of_rds_are_there_for_every_region() {
+    let names: Vec<String> = authorities_of_rds().into_iter().map(|(name, _)| name).collect();
+    for region in [
+        "af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2",
+        "ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-6 ap-southeast-7",
+        "ca-central-1 ca-west-1 eu-central-1 eu-central-2 eu-north-1 eu-south-1 eu-south-2 eu-west-1 eu-west-2",
+        "eu-west-3 il-central-1 me-central-1 me-south-1 mx-central-1 sa-east-1 us-east-1 us-east-2",
+        "us-gov-east-1 us-gov-west-1 us-west-1 us-west-2",
+    ]
+    .iter()
+    .flat_map(|line| line.split(' '))
+    {
+        for kind in ["RSA2048", "RSA4096", "ECC384"] {
+            let root = format!("Amazon RDS {region} Root CA {kind} G1");
+            assert!(names.contains(&root), "{root}");
+        }
+    }
+}
+
+/// Fails a year before a connection does, so that there is time to take AWS's newer bundle. Once somebody has looked, an
+/// entry here keeps the end of a certificate from failing every run.
+#[test]
+fn no_authority_of_rds_ends_within_a_year_that_is_not_known_to() {
+    // Intermediate ones, whose roots are in the bundle until 2062 and later: servers send the newer ones themselves.
+    const KNOWN_TO_END: [&str; 4] = [
+        "Amazon RDS us-gov-east-1 RSA2048 G1",
+        "Amazon RDS us-gov-east-1 RSA4096 G1",
+        "Amazon RDS us-gov-west-1 RSA2048 G1",
+        "Amazon RDS us-gov-west-1 RSA4096 G1",
+    ];
+    let in_a_year = ASN1Time::now().timestamp() + 365 * 24 * 60 * 60;
+    let authorities = authorities_of_rds();
+    let ending: Vec<String> = authorities
+        .iter()
+        .filter(|(name, end)| end.timestamp() < in_a_year && !KNOWN_TO_END.contains(&&**name))
+        .map(|(name, end)| format!("{name}: {end}"))
+        .collect();
+    assert!(ending.is_empty(), "take the newer bundle of AWS: {ending:#?}");
+    for known in KNOWN_TO_END {
+        assert!(authorities.iter().any(|(name, _)| name == known), "gone: {known}");
+    }
 }

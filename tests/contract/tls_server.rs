@@ -39,7 +39,7 @@ pub static SERVER: LazyLock<TlsServer> = LazyLock::new(|| {
         .open(data.join("postgresql.conf"))
         .expect("its settings");
     settings.write_all(b"ssl = on\n").expect("they are written");
-    server.pg_ctl(&["restart"]).expect("it starts again");
+    server.restart().expect("it starts again");
     let tls = TlsServer {
         url: server.url().to_owned(),
         authority: data.join("authority.pem"),

@@ -384,7 +384,7 @@ await check("the example: a service that cannot be reached, and a token that die
 const hostile = createServer((_, response) => {
   // With and without its address: a page chooses what it tells of itself, but not Sec-Fetch-Site.
   response.setHeader("content-type", "text/html");
-  response.end("<!doctype html><title>A quiz</title><iframe name=\"hidden\"></iframe>");
+  response.end("<!doctype html><title>A quiz</title>");
 });
 /** @type {import("node:net").AddressInfo} */
 const { port } = await new Promise((resolve) => hostile.listen(0, "0.0.0.0", () => resolve(/** @type {any} */ (hostile.address()))));
@@ -423,7 +423,10 @@ for (const [title, page_url] of /** @type {const} */ ([
   for (const path of ["/auth/token", "/auth/login"]) {
     const arrived = page.waitForResponse(base + path);
     await page.evaluate(([action, username]) => {
-      const form = Object.assign(document.createElement("form"), { action, method: "post", target: "hidden" });
+      // A frame for each: what it shows is refused by `frame-ancestors`, and then it takes no more.
+      const frame = Object.assign(document.createElement("iframe"), { name: action });
+      const form = Object.assign(document.createElement("form"), { action, method: "post", target: action });
+      document.body.append(frame);
       for (const [name, value] of [["username", username], ["password", "wrong"]])
         form.append(Object.assign(document.createElement("input"), { name, value }));
       document.body.append(form);

@@ -1,5 +1,6 @@
 //! The program `local` as a user runs it: over TCP, with signals, with its own database and with another.
 
+mod adoption;
 mod logs;
 mod project;
 mod refusals;

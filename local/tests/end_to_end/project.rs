@@ -13,6 +13,7 @@ use std::{env, fs, process};
 
 use local::postgres::Server;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 /// A password that the policy accepts.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -35,9 +36,6 @@ const GUARDIAN: &str = r#"trap '' HUP INT TERM
 read -r _
 while [ -e "$1" ]; do
     for file in "$1"/running/*; do kill -KILL "${file##*/}"; done
-    for file in "$1"/.local/pg-*/postmaster.pid; do
-        read -r pid <"$file" && kill -QUIT "$pid"
-    done
     rm -rf "$1" || sleep 0.1
 done
 "#;
@@ -76,12 +74,18 @@ impl Project {
         fs::write(self.directory.join(name), contents).expect("a file");
     }
 
-    /// The pid file of the embedded server, if it has one.
+    /// The data directory of the embedded server, whichever version it is.
+    pub fn data_directory(&self) -> PathBuf {
+        let entries = fs::read_dir(self.directory.join(".local"));
+        let mut directories = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        directories
+            .find(|path| path.join("PG_VERSION").exists())
+            .unwrap_or_default()
+    }
+
+    /// The main process of the embedded server, if it runs.
     pub fn postmaster(&self) -> Option<u32> {
-        let state = fs::read_dir(self.directory.join(".local")).ok()?;
-        let pid = state
-            .flatten()
-            .find_map(|entry| fs::read_to_string(entry.path().join("postmaster.pid")).ok())?;
+        let pid = fs::read_to_string(self.data_directory().join("postmaster.pid")).ok()?;
         pid.lines().next()?.parse().ok()
     }
 
@@ -337,7 +341,7 @@ impl Database {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("people_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        psql(Self::server().url(), &format!("CREATE DATABASE {name}"));
+        sql(Self::server().url(), &format!("CREATE DATABASE {name}"));
         Self {
             url: Self::server().url().replace("/people?", &format!("/{name}?")),
         }
@@ -351,7 +355,7 @@ impl Database {
     /// Runs statements and returns what the last one says.
     #[track_caller]
     pub fn sql(&self, statement: &str) -> String {
-        psql(&self.url, statement)
+        sql(&self.url, statement)
     }
 
     /// The password in the URL.
@@ -361,25 +365,19 @@ impl Database {
     }
 }
 
+/// Runs statements and returns the last value, as text.
 #[track_caller]
-fn psql(url: &str, statement: &str) -> String {
-    let mut psql = Command::new(Database::server().bin_directory().join("psql"));
-    psql.args([
-        "-X",
-        "-w",
-        "-q",
-        "-A",
-        "-t",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-c",
-        statement,
-        url,
-    ]);
-    let output = psql.output().expect("psql runs");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{statement}: {error}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+fn sql(url: &str, statements: &str) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome: Result<_, sqlx::Error> = runtime.expect("a runtime").block_on(async {
+        let mut connection = PgConnection::connect(url).await?;
+        let rows = sqlx::raw_sql(statements).fetch_all(&mut connection).await?;
+        connection.close().await?;
+        Ok(rows.last().map(|row| row.get_unchecked::<String, _>(0)))
+    });
+    outcome
+        .unwrap_or_else(|error| panic!("{statements}: {error}"))
+        .unwrap_or_default()
 }
 
 /// Sends a signal to a process or, with a `-` before the number, to a group.

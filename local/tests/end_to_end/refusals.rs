@@ -5,6 +5,10 @@ use std::net::TcpListener;
 
 use crate::project::{Database, Project, exists};
 
+/// What is wrong with a URL that would be read otherwise than it is meant.
+const ENCODE: &str =
+    "has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, @ as %40";
+
 /// Never to be printed.
 const SECRET: &str = "kanari-Q8vRw2";
 
@@ -53,7 +57,7 @@ fn a_database_that_cannot_be_reached_or_used() {
             format!("postgres://people:{SECRET}@{place}"),
             place.to_owned(),
             "error occurred while attempting to establish a TLS connection: \
-             server does not support TLS",
+             server does not support TLS; add ?sslmode=disable to DATABASE_URL if it is to be without",
         ),
         (
             format!("postgres://people:{SECRET}@{place}?sslmode=verify-full&sslrootcert=/nowhere.pem"),
@@ -72,7 +76,7 @@ fn a_database_that_cannot_be_reached_or_used() {
 }
 
 #[test]
-fn a_database_whose_users_cannot_be_told_apart_names_them_on_one_line() {
+fn a_database_whose_users_cannot_be_told_apart_names_them() {
     let project = Project::new();
     let database = Database::new();
     database.sql(
@@ -83,11 +87,19 @@ fn a_database_whose_users_cannot_be_told_apart_names_them_on_one_line() {
             VALUES (gen_random_uuid(), 'Alice'), (gen_random_uuid(), 'alice'),
                    (gen_random_uuid(), E'two\nlines'), (gen_random_uuid(), E'Two\nLines')"#,
     );
-    let line = project.refusal(&[("PORT", "0"), ("DATABASE_URL", &database.url)]);
-    let expected = "cannot be migrated: while executing migration 2: error returned from database: \
-                    rename these users first, their names are now one userid: \
-                    'alice' (user names 'Alice', 'alice'); 'two lines' (user names 'Two Lines', 'two lines')";
-    assert!(line.ends_with(expected), "{line}");
+    let mut variables = vec![("PORT", "0"), ("DATABASE_URL", database.url.as_str())];
+    let line = project.refusal(&variables);
+    assert!(
+        line.contains("the database has 4 users and 0 sessions of an earlier back end"),
+        "{line}"
+    );
+    assert!(line.ends_with("say so: ADOPT=true, or --adopt"), "{line}");
+    variables.push(("ADOPT", "true"));
+    let (status, _, line) = project.begin(project.command(&variables)).wait();
+    assert_eq!(status, Some(1), "{line}");
+    for name in ["'alice'", "'Alice'"] {
+        assert!(line.contains(name), "{line}");
+    }
 }
 
 #[test]
@@ -130,6 +142,38 @@ fn an_unusable_setting_is_named() {
             "must be a URL like postgres://user:password@host:5432/database",
         ),
         (
+            "HOST",
+            SECRET,
+            "must be an address of this machine, like 127.0.0.1, or 0.0.0.0 for all",
+        ),
+        ("ADOPT", SECRET, "must be true or false"),
+        (
+            "CORS_ALLOWED_ORIGINS",
+            "https://app.example/",
+            "must be origins like https://app.example, without a slash or a path at the end",
+        ),
+        // What is a password to the one who wrote it is a database or a query to a parser.
+        (
+            "DATABASE_URL",
+            "postgres://u:1234/kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://u:1234?kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://u:1234#kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://u:p@1/kanari-Q8vRw2@127.0.0.1/people",
+            ENCODE,
+        ),
+        (
             "DATABASE_URL",
             "kanari-Q8vRw2",
             "must be a URL like postgres://user:password@host:5432/database",
@@ -159,8 +203,26 @@ fn a_machine_without_postgresql() {
     assert_eq!(
         line,
         "local: PG_BINDIR=/nowhere: there is no `postgres`; \
-         name the directory that holds `postgres`, `initdb` and `pg_ctl`"
+         name the directory that holds `postgres` and `initdb`"
     );
+}
+
+#[test]
+fn an_argument_that_is_not_known() {
+    let project = Project::new();
+    for argument in ["--port=3000", "serve", ""] {
+        let mut command = project.command(&[]);
+        command.arg(argument);
+        let (status, stdout, stderr) = project.begin(command).wait();
+        let expected = format!("local: unknown argument {argument:?}; --help names those there are\n");
+        assert_eq!((status, stdout, stderr), (Some(1), String::new(), expected));
+    }
+    let mut command = project.command(&[]);
+    command.arg("--help");
+    let (status, stdout, stderr) = project.begin(command).wait();
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    assert_eq!(stdout, local::arguments::HELP);
+    assert!(!exists(&project.directory.join(".local")));
 }
 
 #[test]
@@ -169,15 +231,15 @@ fn an_env_file_that_cannot_be_read() {
     for (contents, problem) in [
         (
             format!("SECRET_KEY='{SECRET}\n").into_bytes(),
-            "entry 1 is not NAME=value, or its value has to be quoted otherwise",
+            "line 1 is not NAME=value, or its quotes do not match",
         ),
         (
-            format!("# a comment\nPORT=0\nSECRET_KEY=a {SECRET}=\n").into_bytes(),
-            "entry 2 is not NAME=value, or its value has to be quoted otherwise",
+            format!("# a comment\nPORT=0\nSECRET_KEY=\"a\"{SECRET}\n").into_bytes(),
+            "line 3 is not NAME=value, or its quotes do not match",
         ),
         (
             format!("{SECRET}\n").into_bytes(),
-            "entry 1 is not NAME=value, or its value has to be quoted otherwise",
+            "line 1 is not NAME=value, or its quotes do not match",
         ),
         (
             [b"SECRET_KEY=", SECRET.as_bytes(), b"\xff\n"].concat(),

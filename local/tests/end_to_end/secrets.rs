@@ -30,6 +30,8 @@ impl SecretsManager {
                 eventually("the emulator answers", || {
                     TcpStream::connect(("127.0.0.1", port)).is_ok()
                 });
+                // Its first answer takes it seconds, and the product waits for one.
+                manager.call("ListSecrets", &json!({}));
                 Some(manager)
             }
             Err(error) => {

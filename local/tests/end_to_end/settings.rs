@@ -68,7 +68,7 @@ fn settings_of_the_environment_come_before_those_of_the_file() {
              PORT={port}\n\
              export PASSWORD_MIN_LENGTH=30 # more than usual\n\
              ACCESS_TOKEN_EXPIRE_MINUTES=7\n\
-             SECRET_KEY=\"a key of the file, of at least 32 bytes\"\n",
+             SECRET_KEY=\"a key of the file, $of at least 32 bytes\"\n",
             database.url
         ),
     );

@@ -1,18 +1,18 @@
 //! Connecting: address and credentials as they are now, and the settings of a connection.
 
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::error::Failure;
 use super::retry::ANSWER_TIMEOUT;
-use super::{Connection, Database};
-use crate::aws::{AwsError, DatabaseSecret};
-use crate::config::{Credentials, Pooler, connect_options, trust_rds};
+use super::{Connection, Database, DatabaseError};
+use crate::aws::DatabaseSecret;
+use crate::config::{ConfigError, Credentials, Pooler, connect_options, trust_rds};
 
 /// The server gives up on a statement after this long. Ours are look-ups by key: milliseconds.
 pub(super) const STATEMENT_TIMEOUT: &str = "1500ms";
@@ -20,7 +20,53 @@ pub(super) const STATEMENT_TIMEOUT: &str = "1500ms";
 /// Longest that a migration waits for a connection. Nobody waits for its answer as for a request's.
 const OWNER_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest that a start waits for its connection. A connection takes tens of milliseconds; a start has 10 s.
+const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest that a job waits for the database: Aurora Serverless takes some 15 s to resume.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two attempts of a job to connect.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
 impl Database {
+    /// Connects before there is a request, in at most 500 ms, so that the first one need not. A database that cannot be
+    /// reached is none of the start's business: the request will find out.
+    ///
+    /// # Errors
+    /// When its secret can be read, and cannot be used.
+    pub async fn connect_ahead(&self) -> Result<(), ConfigError> {
+        let connecting = async {
+            // The requests of `local` may have come first.
+            let _permit = self.permits.acquire().await;
+            self.connect().await
+        };
+        match timeout(CONNECT_AHEAD_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => self.keep(connection),
+            Ok(Err(Failure::Config(error))) => return Err(error),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Connects, for a job that nobody waits for: for up to 30 s while the database resumes, restarts or is full.
+    ///
+    /// # Errors
+    /// When it cannot be reached until then, or refuses us.
+    pub async fn wait_until_reachable(&self) -> Result<(), DatabaseError> {
+        let deadline = Instant::now() + RESUME_TIMEOUT;
+        loop {
+            match self.connect().await {
+                Ok(connection) => {
+                    self.keep(connection);
+                    return Ok(());
+                }
+                Err(failure) if failure.may_pass() && Instant::now() < deadline => {
+                    sleep(RETRY_INTERVAL).await;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
         let inner = match self.connect_with(self.connect_options().await?).await {
             // A password that was rotated: the secret is read again, once.
@@ -41,16 +87,20 @@ impl Database {
             .extra_float_digits(None)
             .disable_statement_logging();
         let options = match self.pooler {
-            Pooler::None => options.options([("statement_timeout", STATEMENT_TIMEOUT)]),
+            // Nothing is looked up where others may put something. Wins over what a URL says.
+            Pooler::None => options.options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("search_path", "pg_catalog,pg_temp"),
+            ]),
             // What PgBouncer and RDS Proxy do not let through is left out behind them.
             Pooler::Transaction => options,
         };
         let connecting = timeout(ANSWER_TIMEOUT, options.connect()).await;
-        Ok(connecting.map_err(|_| Failure::Silence("no answer to a connection attempt"))??)
+        Ok(connecting.map_err(|_| Failure::Timeout("a connection"))??)
     }
 
     /// Address and credentials, as they are now.
-    pub(super) async fn connect_options(&self) -> Result<PgConnectOptions, AwsError> {
+    pub(super) async fn connect_options(&self) -> Result<PgConnectOptions, Failure> {
         match &self.credentials {
             Credentials::Url => Ok(self.options.clone()),
             // Boxed, so that the SDK's large futures are not part of everybody's.
@@ -82,14 +132,12 @@ impl Database {
     }
 }
 
-/// Connects to change the schema or a role.
+/// Connects to change the schema or a role. Settings are made in the transaction: poolers refuse them here.
 pub(super) async fn connect_as_owner(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let options = options
         .clone()
-        // In `public`, whatever the role is called: a role `people` would find the schema of that name first.
-        .options([("search_path", "public")])
-        // Without its notices ("already exists, skipping"), which would go to the log.
-        .options([("client_min_messages", "warning")])
+        .application_name("people migrate")
+        .extra_float_digits(None)
         .disable_statement_logging();
     let connecting = timeout(OWNER_CONNECT_TIMEOUT, options.connect());
     connecting
@@ -98,11 +146,12 @@ pub(super) async fn connect_as_owner(options: &PgConnectOptions) -> Result<PgCon
 }
 
 /// `options` with what a secret states in the place of theirs.
-fn with_secret(options: &PgConnectOptions, secret: &DatabaseSecret) -> Result<PgConnectOptions, AwsError> {
+fn with_secret(options: &PgConnectOptions, secret: &DatabaseSecret) -> Result<PgConnectOptions, ConfigError> {
+    const ARN: &str = "DATABASE_SECRET_ARN";
     let mut options = options.clone();
     if let Some(url) = &secret.url {
         let stated = connect_options(url.expose_secret())
-            .map_err(|problem| AwsError::new(format!("the secret of the database {problem}")))?;
+            .map_err(|problem| ConfigError::new(ARN, format!("names a secret that {problem}")))?;
         options = stated;
     }
     let DatabaseSecret {
@@ -128,5 +177,63 @@ fn with_secret(options: &PgConnectOptions, secret: &DatabaseSecret) -> Result<Pg
     if let Some(password) = password {
         options = options.password(password.expose_secret());
     }
+    if options.get_host().is_empty() && options.get_socket().is_none() {
+        return Err(ConfigError::new(
+            ARN,
+            "names a secret without a host, so that DATABASE_URL has to name one",
+        ));
+    }
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DatabaseConfig, Environment};
+
+    const ARN: (&str, &str) = (
+        "DATABASE_SECRET_ARN",
+        "arn:aws:secretsmanager:eu-central-1:1:secret:x",
+    );
+
+    fn host(settings: &[(&str, &str)], secret: &DatabaseSecret) -> Result<String, String> {
+        let settings: Environment = settings.iter().copied().collect();
+        let config = DatabaseConfig::from_environment(&settings).unwrap();
+        with_secret(&config.options, secret)
+            .map(|options| options.get_host().to_owned())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_secret_without_a_host_needs_one_from_the_url_and_never_means_this_machine() {
+        let secret = DatabaseSecret {
+            username: Some("people".to_owned()),
+            ..DatabaseSecret::default()
+        };
+        assert_eq!(
+            host(&[ARN], &secret).unwrap_err(),
+            "DATABASE_SECRET_ARN names a secret without a host, so that DATABASE_URL has to name one"
+        );
+        let url = ("DATABASE_URL", "postgres://db.example/people");
+        assert_eq!(host(&[ARN, url], &secret).unwrap(), "db.example");
+        let secret = DatabaseSecret {
+            host: Some("another.example".to_owned()),
+            ..secret
+        };
+        assert_eq!(host(&[ARN], &secret).unwrap(), "another.example");
+        assert_eq!(host(&[ARN, url], &secret).unwrap(), "another.example");
+    }
+
+    #[test]
+    fn an_unusable_url_in_a_secret_is_not_shown() {
+        let secret = DatabaseSecret {
+            url: Some("postgres://u:1234/geheim@b/c".into()),
+            ..DatabaseSecret::default()
+        };
+        assert_eq!(
+            host(&[ARN], &secret).unwrap_err(),
+            "DATABASE_SECRET_ARN names a secret that has an @ behind the host: in user and password write / as %2F, \
+             ? as %3F, # as %23, @ as %40"
+        );
+    }
 }

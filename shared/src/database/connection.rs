@@ -5,7 +5,6 @@ use futures_util::stream::BoxStream;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres};
 
-use super::connect::STATEMENT_TIMEOUT;
 use crate::config::Pooler;
 
 /// One statement, to be sent with its arguments; perhaps twice.
@@ -20,7 +19,8 @@ pub struct Connection {
 
 impl Connection {
     /// Behind a pooler that hands each transaction another server connection, the messages of one statement (Parse,
-    /// Bind) reach the same server only within an explicit transaction.
+    /// Bind) reach the same server only within an explicit transaction. No setting is sent with it, which would pin the
+    /// proxy's connection: the role has them.
     pub(super) async fn execute_statement<A: Sync, T>(
         &mut self,
         arguments: &A,
@@ -29,8 +29,7 @@ impl Connection {
         if self.pooler == Pooler::None {
             return statement(self, arguments).await;
         }
-        let begin = format!("BEGIN; SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'");
-        self.inner.execute(begin.as_str()).await?;
+        self.inner.execute("BEGIN").await?;
         let value = statement(self, arguments).await?;
         self.inner.execute("COMMIT").await?;
         Ok(value)

@@ -1,11 +1,13 @@
-//! Why a statement has no outcome, for the retry and for callers.
+//! Why a statement failed: what may be done about it, and what callers are told.
 
 use std::borrow::Cow;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
 
+use super::MigrationError;
 use crate::aws::AwsError;
+use crate::config::ConfigError;
 
 /// A statement that the database did not answer with rows.
 #[derive(Debug, Error)]
@@ -21,8 +23,11 @@ pub enum DatabaseError {
 /// Why a statement has no outcome.
 pub(super) enum Failure {
     Aws(AwsError),
+    /// The secret of the database cannot be used, whatever AWS does.
+    Config(ConfigError),
     Driver(sqlx::Error),
-    Silence(&'static str),
+    /// Nothing came in time: what was waited for.
+    Timeout(&'static str),
 }
 
 impl From<sqlx::Error> for Failure {
@@ -53,14 +58,40 @@ impl Failure {
 
     /// The server refused the statement for a reason that a new connection does not have: a plan from before a
     /// migration (0A000), a prepared statement that is gone (26000), a primary that became a replica (25006).
-    pub(super) fn did_not_run(&self) -> bool {
+    pub(super) fn needs_new_connection(&self) -> bool {
         matches!(self.sqlstate().as_deref(), Some("0A000" | "26000" | "25006"))
     }
 
-    /// The server ended the connection on purpose: a restart, a failover, an administrator (57P01 to 57P03). It says so
-    /// instead of running the statement, never after it.
-    pub(super) fn is_farewell(&self) -> bool {
-        matches!(self.sqlstate().as_deref(), Some("57P01" | "57P02" | "57P03"))
+    /// Another transaction was in the way: a serialization failure (40001), a deadlock (40P01). Of the class, only
+    /// 40003 leaves open whether the statement was committed.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.sqlstate()
+            .is_some_and(|code| code.starts_with("40") && code != "40003")
+    }
+
+    /// The server ended the connection on purpose: a restart, a failover, an administrator (57P01 to 57P03), a limit on
+    /// idle sessions (57P05). It says so before a transaction is committed or between two, never after a commit that it
+    /// has not reported yet.
+    fn is_shutdown(&self) -> bool {
+        matches!(
+            self.sqlstate().as_deref(),
+            Some("57P01" | "57P02" | "57P03" | "57P05")
+        )
+    }
+
+    /// The statement did not run, or was rolled back: even one that writes may be sent again.
+    pub(super) fn has_no_effect(&self) -> bool {
+        self.needs_new_connection() || self.is_conflict() || self.is_shutdown()
+    }
+
+    /// The database may be there in a moment: it starts, resumes, fails over or is full.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Driver(sqlx::Error::Io(_)) => true,
+            _ => self
+                .sqlstate()
+                .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+        }
     }
 
     /// The connection is of no use any more, as opposed to the statement.
@@ -73,7 +104,24 @@ impl Failure {
             Self::Driver(
                 sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_),
             ) => false,
-            Self::Driver(_) | Self::Silence(_) | Self::Aws(_) => true,
+            Self::Driver(_) | Self::Timeout(_) | Self::Aws(_) | Self::Config(_) => true,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<Failure> for MigrationError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Aws(error) => Self::Aws(error),
+            Failure::Config(error) => Self::Aws(AwsError::new(error.to_string())),
+            Failure::Driver(error) => Self::Database(error),
+            Failure::Timeout(_) => Self::Database(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
         }
     }
 }
@@ -81,8 +129,9 @@ impl Failure {
 impl From<Failure> for DatabaseError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Silence(what) => Self::Unavailable(what.to_owned()),
+            Failure::Timeout(what) => Self::Unavailable(format!("timed out waiting for {what}")),
             Failure::Aws(error) => Self::Unavailable(error.to_string()),
+            Failure::Config(error) => Self::Unavailable(error.to_string()),
             Failure::Driver(sqlx::Error::Database(error)) => {
                 // The server's own text may quote values (`Key (userid)=(…)`), so the log gets its code and names only.
                 let code = error.code().unwrap_or_default().into_owned();

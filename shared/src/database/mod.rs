@@ -4,23 +4,30 @@
 //! frozen between requests cannot afford. This one pings only a connection that has been idle for a while,
 //! and repeats what is safe to repeat when a connection turns out to be dead.
 
+mod adoption;
 mod connect;
 mod connection;
 mod error;
+mod locks;
 mod migrate;
 mod readiness;
 mod retry;
+mod rights;
+mod schema;
 
 use std::sync::Mutex;
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
+pub use self::adoption::canonical as canonical_userid;
 pub use self::connection::{Connection, Statement};
 pub use self::error::DatabaseError;
-pub use self::migrate::{MIGRATOR, Migrated, MigrationError, migrate};
+pub use self::migrate::{MIGRATOR, Migrated, Migration, MigrationError, migrate};
 pub use self::readiness::{Readiness, Schema};
 use self::retry::{Idle, Kind};
+pub use self::retry::{REQUEST_BUDGET, within};
+pub use self::schema::{lines as schema_lines, secure_functions};
 use crate::aws::Aws;
 use crate::config::{Credentials, DatabaseConfig, Pooler};
 
@@ -55,7 +62,7 @@ impl Database {
     /// Runs a statement that only reads. It is sent a second time if its connection dies under it.
     ///
     /// # Errors
-    /// [`DatabaseError::Unavailable`] within 2.6 s.
+    /// [`DatabaseError::Unavailable`] within what is left of the request's budget.
     pub async fn read<A: Sync, T>(
         &self,
         arguments: &A,
@@ -64,10 +71,11 @@ impl Database {
         self.run(Kind::Read, arguments, statement).await
     }
 
-    /// Runs a statement that writes. It is sent a second time only if it cannot have run the first time.
+    /// Runs a statement that writes. It is sent a second time only if the server says that it did not run or was rolled
+    /// back.
     ///
     /// # Errors
-    /// [`DatabaseError::Unavailable`] within 2.6 s; whether it was written is then unknown.
+    /// [`DatabaseError::Unavailable`] within what is left of the request's budget; whether it was written is then unknown.
     pub async fn write<A: Sync, T>(
         &self,
         arguments: &A,

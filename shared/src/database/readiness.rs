@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use sqlx::PgExecutor;
-use tokio::time::timeout;
 
-use super::{Database, DatabaseError, MIGRATOR};
+use super::{Database, DatabaseError, MIGRATOR, within};
 
 /// Longest that readiness takes to find out; the contract of `/health` says 2 s.
 const READINESS_BUDGET: Duration = Duration::from_millis(1_700);
 
 /// What `/health` tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// The database answered.
     pub database_up: bool,
     /// Its schema against what this code needs.
     pub schema: Schema,
+    /// Why requests cannot be served, for the log; none when they can.
+    pub problem: Option<String>,
 }
 
 /// The schema of the database against what this code needs.
@@ -33,23 +34,27 @@ pub enum Schema {
 impl Database {
     /// Finds out in one round trip and at most 1.7 s whether requests can be served.
     pub async fn readiness(&self) -> Readiness {
-        let down = Readiness {
-            database_up: false,
-            schema: Schema::Unknown,
-        };
-        let up = |schema| Readiness {
-            database_up: true,
-            schema,
-        };
         let known: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).collect();
         let count = self.read(&known, |connection, known| {
             Box::pin(count_migrations(connection, known))
         });
-        match timeout(READINESS_BUDGET, count).await {
-            Ok(Ok(Some(count))) if usize::try_from(count) == Ok(known.len()) => up(Schema::Current),
-            Ok(Ok(Some(_))) => up(Schema::Behind),
-            Ok(Ok(None) | Err(DatabaseError::Defect(_))) => up(Schema::Unknown),
-            Ok(Err(DatabaseError::Unavailable(_))) | Err(_) => down,
+        let (database_up, schema, problem) = match within(READINESS_BUDGET, count).await {
+            Ok(Some(count)) if usize::try_from(count) == Ok(known.len()) => (true, Schema::Current, None),
+            Ok(Some(count)) => {
+                let problem = format!("{count} of {} migrations have run", known.len());
+                (true, Schema::Behind, Some(problem))
+            }
+            Ok(None) => {
+                let problem = "the table of migrations cannot be read".to_owned();
+                (true, Schema::Unknown, Some(problem))
+            }
+            Err(error @ DatabaseError::Defect(_)) => (true, Schema::Unknown, Some(error.to_string())),
+            Err(error @ DatabaseError::Unavailable(_)) => (false, Schema::Unknown, Some(error.to_string())),
+        };
+        Readiness {
+            database_up,
+            schema,
+            problem,
         }
     }
 }
@@ -59,10 +64,11 @@ async fn count_migrations(
     executor: impl PgExecutor<'_>,
     versions: &[i64],
 ) -> Result<Option<i64>, sqlx::Error> {
-    let count = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM _sqlx_migrations WHERE success AND version = ANY($1)"#,
-        versions
+    // The table is the driver's, so this is not checked at compile time.
+    let count = sqlx::query_scalar(
+        "SELECT count(*) FROM people._sqlx_migrations WHERE success AND version = ANY($1)",
     )
+    .bind(versions)
     .fetch_one(executor)
     .await;
     match count {

@@ -1,5 +1,6 @@
-//! Connections are kept between requests and replaced when they died; what is safe to repeat is repeated.
+//! Statements: which connection they go over, how long they may take, and which of them are sent again.
 
+use std::cell::Cell;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,24 +11,27 @@ use super::error::Failure;
 use super::{Connection, Database, DatabaseError, Statement};
 use crate::config::Pooler;
 
-/// Longest that one `read` or `write` may take in all: waiting, connecting, repeating. Keeps every answer
-/// under 3 s, far below the gateway's 30 s.
-const BUDGET: Duration = Duration::from_millis(2_600);
-
+/// Longest that one request may wait for the database in all, however many statements it has: for a connection, for
+/// answers, for a second try. Keeps every answer under 3 s, far below the gateway's 30 s.
+pub const REQUEST_BUDGET: Duration = Duration::from_millis(2_600);
 /// No answer for longer than the server's own limit means that nobody is there any more.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_700);
-
-/// Longest that a start waits for its connection. A connection takes tens of milliseconds; a start has 10 s.
-const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(500);
 /// A connection used more recently than this is trusted without a ping.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-
 /// Longest that a ping may take before the connection counts as dead.
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// When the server's farewell comes this soon after a statement was sent on a kept connection, it was already in our
-/// receive buffer: the statement never ran, and even one that writes may be sent again.
-const FAREWELL: Duration = Duration::from_millis(5);
+tokio::task_local! {
+    /// How much longer the request that this task answers may wait for the database.
+    static REMAINING: Cell<Duration>;
+}
+
+/// Runs `work`, all of whose statements together may wait for `budget`; what does not fit is
+/// [`DatabaseError::Unavailable`]. Time that `work` spends otherwise, as on a hash, does not count. The boundary wraps
+/// each request in it; outside of it, each statement has [`REQUEST_BUDGET`] for itself.
+pub async fn within<T>(budget: Duration, work: impl Future<Output = T>) -> T {
+    REMAINING.scope(Cell::new(budget), work).await
+}
 
 pub(super) struct Idle {
     connection: Connection,
@@ -44,52 +48,53 @@ pub(super) enum Kind {
 }
 
 impl Database {
-    /// Connects before there is a request, in at most 500 ms, so that the first one need not. A database that cannot be
-    /// reached is none of the start's business: the request will find out.
-    pub async fn connect_ahead(&self) {
-        let connecting = async {
-            let _permit = self.permits.acquire().await.ok()?;
-            self.connect().await.ok()
-        };
-        if let Ok(Some(connection)) = timeout(CONNECT_AHEAD_TIMEOUT, connecting).await {
-            self.keep(connection);
-        }
-    }
-
     pub(super) async fn run<A: Sync, T>(
         &self,
         kind: Kind,
         arguments: &A,
         statement: Statement<A, T>,
     ) -> Result<T, DatabaseError> {
-        timeout(BUDGET, async {
-            let _permit = self
-                .permits
-                .acquire()
+        let started = Instant::now();
+        let budget = REMAINING.try_with(Cell::get).unwrap_or(REQUEST_BUDGET);
+        let outcome = if budget.is_zero() {
+            // A statement that cannot be waited for is not sent.
+            Err(Failure::Timeout("the database"))
+        } else {
+            timeout(budget, self.send(kind, arguments, statement))
                 .await
-                .map_err(|_| Failure::Silence("closed"))?;
-            let (connection, kept) = match self.kept_connection().await {
-                Some(connection) => (connection, true),
-                None => (self.connect().await?, false),
-            };
-            let started = Instant::now();
-            match self.attempt(connection, arguments, statement).await {
-                Err(failure)
-                    if failure.did_not_run()
-                        || failure.lost_connection()
-                            && (kind == Kind::Read
-                                || kept && failure.is_farewell() && started.elapsed() < FAREWELL) =>
-                {
-                    // What killed one kept connection has killed its neighbours.
-                    self.idle().clear();
-                    self.attempt(self.connect().await?, arguments, statement).await
-                }
-                outcome => outcome,
+                .unwrap_or(Err(Failure::Timeout("the database")))
+        };
+        let _ = REMAINING.try_with(|remaining| remaining.set(budget.saturating_sub(started.elapsed())));
+        Ok(outcome?)
+    }
+
+    /// Sends a statement, and once more where that is safe.
+    async fn send<A: Sync, T>(
+        &self,
+        kind: Kind,
+        arguments: &A,
+        statement: Statement<A, T>,
+    ) -> Result<T, Failure> {
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| Failure::Timeout("a connection"))?;
+        let connection = self.connection().await?;
+        let failure = match self.attempt(connection, arguments, statement).await {
+            Err(failure) if failure.has_no_effect() || kind == Kind::Read && failure.lost_connection() => {
+                failure
             }
-        })
-        .await
-        .unwrap_or(Err(Failure::Silence("no answer in time")))
-        .map_err(DatabaseError::from)
+            outcome => return outcome,
+        };
+        let connection = if failure.is_conflict() {
+            self.connection().await?
+        } else {
+            // Other idle connections are probably dead too, or have plans as old.
+            self.idle().clear();
+            self.connect().await?
+        };
+        self.attempt(connection, arguments, statement).await
     }
 
     async fn attempt<A: Sync, T>(
@@ -107,36 +112,42 @@ impl Database {
             }
             Ok(Err(error)) => {
                 let failure = Failure::Driver(error);
-                if !failure.lost_connection() && !failure.did_not_run() && self.pooler == Pooler::None {
+                if !failure.lost_connection()
+                    && !failure.needs_new_connection()
+                    && self.pooler == Pooler::None
+                {
                     self.keep(connection);
                 }
                 Err(failure)
             }
-            Err(_) => Err(Failure::Silence("no answer to a statement")),
+            Err(_) => Err(Failure::Timeout("the answer to a statement")),
         }
     }
 
-    /// For the next request.
-    fn keep(&self, connection: Connection) {
+    /// For the next statement.
+    pub(super) fn keep(&self, connection: Connection) {
         self.idle().push(Idle {
             connection,
             since: wall_clock(),
         });
     }
 
-    /// The connection used last, unless it died while it was idle.
-    async fn kept_connection(&self) -> Option<Connection> {
+    /// The connection used last, or a new one where that died while it was idle.
+    async fn connection(&self) -> Result<Connection, Failure> {
         loop {
-            let Idle {
+            let Some(Idle {
                 mut connection,
                 since,
-            } = self.idle().pop()?;
+            }) = self.idle().pop()
+            else {
+                return self.connect().await;
+            };
             // A clock that was set back says nothing, so it counts as long ago.
             let trusted = wall_clock()
                 .duration_since(since)
                 .is_ok_and(|idle| idle < TRUSTED_FOR);
             if trusted || matches!(timeout(PING_TIMEOUT, connection.inner.ping()).await, Ok(Ok(()))) {
-                return Some(connection);
+                return Ok(connection);
             }
             self.idle().clear();
         }

@@ -20,6 +20,7 @@ use super::request::{request_id, source_address};
 use super::route::Route;
 use crate::app::{StartError, State};
 use crate::config::Environment;
+use crate::database;
 use crate::error::Error;
 use crate::telemetry;
 
@@ -46,8 +47,11 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     }
     // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
     // what was begun beside the poll with it.
-    if let Some(state) = instance.get() {
-        state.database().connect_ahead().await;
+    if let Some(state) = instance.get()
+        && let Err(error) = state.database().connect_ahead().await
+    {
+        tracing::error!(%error, "cannot start");
+        std::process::exit(1);
     }
     answer_events(async |request| {
         if let Some(route) = route_of(routes, &request) {
@@ -141,7 +145,8 @@ pub async fn answer(
         panic = tracing::field::Empty,
     );
     async {
-        let reply = outcome.await.unwrap_or_else(Reply::from);
+        let reply = database::within(database::REQUEST_BUDGET, outcome).await;
+        let reply = reply.unwrap_or_else(Reply::from);
         log(&reply, started.elapsed(), !WARM.swap(true, Ordering::Relaxed));
         reply.into_response(&request_id, headers)
     }

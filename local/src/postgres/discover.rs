@@ -1,0 +1,109 @@
+//! Which PostgreSQL to run: `PG_BINDIR`, what `pg_config` says, what is on PATH, the usual directories; else one that
+//! was or is fetched.
+
+use std::cmp::Reverse;
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::account::Account;
+use super::{Error, fetch};
+
+/// Older ones have had no fixes since 2024, and lack `gen_random_uuid`.
+const OLDEST_MAJOR: u32 = 13;
+
+/// Where packages put a server that is not on PATH.
+const USUAL_DIRECTORIES: [&str; 8] = [
+    "/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
+    "/usr/pgsql-*/bin",                                   // PostgreSQL's own RPMs
+    "/usr/libexec/postgresql*",                           // Alpine
+    "/usr/local/pgsql/bin",                               // from source
+    "/opt/homebrew/opt/postgresql*/bin",                  // Homebrew, Apple silicon
+    "/usr/local/opt/postgresql*/bin",                     // Homebrew, Intel
+    "/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
+    "/Library/PostgreSQL/*/bin",                          // EnterpriseDB, macOS
+];
+
+/// The programs of one server.
+#[derive(Debug)]
+pub(super) struct Installation {
+    /// Their directory.
+    pub(super) bin: PathBuf,
+    /// The version that decides about the format of the data.
+    pub(super) major: u32,
+}
+
+impl Installation {
+    /// The name of the data directory. One for each major version, since none reads another's data.
+    pub(super) fn data_name(&self) -> String {
+        format!("pg-{}", self.major)
+    }
+
+    /// Prefers the version that `home` has data of: a newer server beside it must not seem to lose them.
+    pub(super) fn find(account: Account, home: &Path) -> Result<Self, Error> {
+        // Read here and not in the service's configuration, which knows nothing of servers: these say how this machine is
+        // set up, as PATH does.
+        if let Some(directory) = env::var_os("PG_BINDIR").filter(|value| !value.is_empty()) {
+            let directory = PathBuf::from(directory);
+            return Self::inspect(&directory, account).map_err(|reason| Error::Bindir { directory, reason });
+        }
+        let inspect = |directory: PathBuf| Self::inspect(&directory, account).ok();
+        let asked = directory_of_pg_config().into_iter().chain(directories_on_path());
+        let mut found: Vec<_> = asked.filter_map(inspect).collect();
+        let usual = USUAL_DIRECTORIES
+            .iter()
+            .filter_map(|pattern| glob::glob(pattern).ok());
+        let mut usual: Vec<_> = usual.flatten().flatten().filter_map(inspect).collect();
+        usual.sort_by_key(|installation| Reverse(installation.major));
+        found.extend(usual);
+        found.extend(fetch::cached().filter_map(inspect));
+        let with_data = found
+            .iter()
+            .position(|installation| home.join(installation.data_name()).is_dir());
+        match found.into_iter().nth(with_data.unwrap_or(0)) {
+            Some(installation) => Ok(installation),
+            None => fetch::fetch(account),
+        }
+    }
+
+    /// The server whose programs are in `bin`, or what is wrong with it.
+    pub(super) fn inspect(bin: &Path, account: Account) -> Result<Self, String> {
+        for name in ["postgres", "initdb"] {
+            if !bin.join(name).is_file() {
+                return Err(format!("there is no `{name}`"));
+            }
+        }
+        // An absolute path, since the programs are run elsewhere.
+        let bin = bin.canonicalize().map_err(|error| error.to_string())?;
+        let output = account.command(bin.join("postgres")).arg("--version").output();
+        let output = output.map_err(|error| format!("`postgres` cannot be run: {error}"))?;
+        // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"; "18beta1" has no dot.
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text
+            .split_once("(PostgreSQL) ")
+            .map_or("", |(_, version)| version);
+        let major: String = version.chars().take_while(char::is_ascii_digit).collect();
+        match major.parse() {
+            Ok(major) if major >= OLDEST_MAJOR => Ok(Self { bin, major }),
+            Ok(major) => Err(format!("PostgreSQL {major} is older than {OLDEST_MAJOR}")),
+            Err(_) => Err("`postgres --version` does not tell its version".to_owned()),
+        }
+    }
+}
+
+fn directory_of_pg_config() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
+    let directory = output.stdout.trim_ascii();
+    (output.status.success() && !directory.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(directory)))
+}
+
+/// Where the `postgres` on PATH really are: links in /usr/local/bin have no `initdb` beside them.
+fn directories_on_path() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .filter_map(|directory| directory.join("postgres").canonicalize().ok())
+        .filter_map(|program| program.parent().map(Path::to_owned))
+        .collect()
+}

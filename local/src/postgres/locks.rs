@@ -1,0 +1,80 @@
+//! Who uses a directory: locks on files, which the kernel gives free when their holders are gone.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
+use std::path::Path;
+use std::process;
+
+use super::account::Account;
+use super::{Error, at};
+
+/// Held by, and naming, the process that started the server.
+const HOLDER: &str = "local.lock";
+/// Held by every process of the server, to which it is handed as standard output.
+const SERVER: &str = "server.lock";
+
+/// Takes `home` for this process until the result is dropped.
+pub(super) fn claim(home: &Path, account: Account) -> Result<File, Error> {
+    let mut file = open(home, HOLDER, account)?;
+    if !try_lock(home, &file)? {
+        let mut holder = String::new();
+        let _ = file.read_to_string(&mut holder);
+        return Err(Error::InUse {
+            directory: home.to_owned(),
+            holder,
+        });
+    }
+    file.set_len(0)
+        .and_then(|()| write!(file, "process {}", process::id()))
+        .map_err(at(home))?;
+    Ok(file)
+}
+
+/// The lock for a server in `home`, or `None` while processes of an earlier one hold it.
+pub(super) fn for_server(home: &Path, account: Account) -> Result<Option<File>, Error> {
+    let file = open(home, SERVER, account)?;
+    Ok(try_lock(home, &file)?.then_some(file))
+}
+
+/// Removes the directories in `parent` that begin with `prefix` and that nobody uses: their process was killed at a moment
+/// when nothing was there to remove them.
+pub(super) fn remove_unused(parent: &Path, prefix: &str) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
+        let is_free = |name| match File::open(entry.path().join(name)) {
+            Ok(file) => file.try_lock().is_ok(),
+            // Somebody was, or is, removing it.
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        if is_free(HOLDER) && is_free(SERVER) {
+            // It may be another user's.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A private file: whoever can open it can hold it.
+fn open(home: &Path, name: &str, account: Account) -> Result<File, Error> {
+    let path = home.join(name);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(at(&path))?;
+    if let Account::Other { uid, gid } = account {
+        fchown(&file, Some(uid), Some(gid)).map_err(at(&path))?;
+    }
+    Ok(file)
+}
+
+fn try_lock(home: &Path, file: &File) -> Result<bool, Error> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(at(home)(error)),
+    }
+}

@@ -1,0 +1,414 @@
+//! One server: started, watched, stopped.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+use uuid::Uuid;
+
+use super::account::Account;
+use super::data::{self, PASSWORD_FILE};
+use super::discover::Installation;
+use super::{Error, NAME, at, locks, message, running};
+
+/// How long a server may take to start, and to stop. On an idle machine it is 0.1 s.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// Between two looks at something that changes by itself.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Ports to choose from. Below the ranges from which Linux (32768) and macOS (49152) take ports for outgoing connections, so
+/// that the kept port is still free at the next start.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+/// In the system's temporary directory: where throw-away servers live.
+const THROWAWAY_PREFIX: &str = "people-test-";
+/// Nothing is worth keeping, many tests connect at once.
+const THROWAWAY_SETTINGS: &str = "fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 300
+";
+
+/// Runs the server, and stops it when standard input ends, which it does when the process that holds its other end stops the
+/// server or is gone, even by `kill -9`. `$1`: the signal to stop it with. `$2`: a directory to remove then, if any. The
+/// rest: the server. Standard output is the server's lock, standard error its log.
+const RUN: &str = r#"trap '' HUP INT TERM
+signal=$1 directory=$2
+shift 2
+exec 3<&0
+"$@" </dev/null 3<&- &
+server=$!
+{
+    read -r _
+    trap '' USR1
+    kill -s "$signal" "$server"
+    kill -s CONT "$server" # in case a test had paused it
+    [ -z "$directory" ] || until rm -rf "$directory"; do sleep 0.1; done
+} <&3 3<&- >/dev/null 2>&1 &
+watcher=$!
+exec 3<&-
+wait "$server"
+kill -s USR1 "$watcher" 2>/dev/null
+wait "$watcher" 2>/dev/null
+"#;
+
+/// A running PostgreSQL with an empty or kept database `people`, owned by the superuser `people`, on 127.0.0.1. It stops
+/// when this value is stopped or dropped, or its process ends.
+pub struct Server {
+    /// The directory of locks, port and data.
+    home: PathBuf,
+    data: PathBuf,
+    installation: Installation,
+    account: Account,
+    throwaway: bool,
+    /// An address besides 127.0.0.1.
+    containers: Option<IpAddr>,
+    port: u16,
+    url: String,
+    /// The shell around the server, which ends with it; `None` before the first start.
+    process: Mutex<Option<Child>>,
+    /// Locked while this value lives.
+    _holder: File,
+}
+
+impl Server {
+    /// Starts the server whose data is kept in `directory/pg-15` (or whichever major version is installed), and makes the
+    /// data first if there is none. About 0.8 s the first time, then 0.15 s. What a killed process left running there is
+    /// stopped first. The port stays the same from start to start unless another program has taken it.
+    ///
+    /// It also listens on `containers`, if given, an address of this machine that containers reach.
+    ///
+    /// Where the user that runs the server cannot enter `directory`, as below root's home, a directory below
+    /// /var/lib/people-local takes its place: [`Server::data_directory`] tells.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when another process has started one there; else see [`Error`]. Nothing half-made is left behind.
+    pub fn start(directory: &Path, containers: Option<IpAddr>) -> Result<Self, Error> {
+        fs::create_dir_all(directory).map_err(at(directory))?;
+        let directory = directory.canonicalize().map_err(at(directory))?;
+        let account = Account::for_directory(&directory)?;
+        let home = data::home(&directory, account)?;
+        let holder = locks::claim(&home, account)?;
+        Self::open(home, account, holder, containers, false)
+    }
+
+    /// Starts a fresh server for tests in a directory of its own, in about 0.7 s. It keeps nothing: it does not wait for
+    /// the disk, and it is stopped and removed when this [`Server`] is stopped or dropped or when the process ends, even
+    /// by `kill -9`. What an earlier one could not remove is removed here. Up to 300 connections.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn throwaway() -> Result<Self, Error> {
+        let account = Account::find()?;
+        let mut parent = env::temp_dir();
+        if !account.can_enter(&parent)? {
+            parent = PathBuf::from("/tmp");
+        }
+        locks::remove_unused(&parent, THROWAWAY_PREFIX);
+        let name = Uuid::new_v4().simple();
+        let staging = parent.join(format!("people-new-{name}"));
+        account.private_directory(&staging)?;
+        let holder = locks::claim(&staging, account)?;
+        // It gets the name that marks it as removable only now that it is locked.
+        let home = parent.join(format!("{THROWAWAY_PREFIX}{name}"));
+        fs::rename(&staging, &home).map_err(at(&home))?;
+        Self::open(home.clone(), account, holder, None, true).inspect_err(|_| drop(fs::remove_dir_all(home)))
+    }
+
+    /// Finds the programs, makes the data directory if there is none, and starts the server.
+    fn open(
+        home: PathBuf,
+        account: Account,
+        holder: File,
+        containers: Option<IpAddr>,
+        throwaway: bool,
+    ) -> Result<Self, Error> {
+        let installation = Installation::find(account, &home)?;
+        let mut server = Self {
+            data: home.join(installation.data_name()),
+            home,
+            installation,
+            account,
+            throwaway,
+            containers,
+            port: 0,
+            url: String::new(),
+            process: Mutex::new(None),
+            _holder: holder,
+        };
+        // From here on nothing of an earlier server is left: neither in the data directory nor on the port.
+        let lock = server.lock()?;
+        let version = server.data.join("PG_VERSION");
+        if !version.try_exists().map_err(at(&version))? {
+            data::tell_of_others(&server.home, &server.installation);
+            let settings = if throwaway { THROWAWAY_SETTINGS } else { "" };
+            data::initialize(&server.data, &server.installation, account, settings, &lock)?;
+        }
+        if containers.is_some() {
+            data::admit_containers(&server.data)?;
+        }
+        drop(lock);
+        let path = server.data.join(PASSWORD_FILE);
+        let password = fs::read_to_string(&path).map_err(at(&path))?;
+        let mut attempts = 1;
+        loop {
+            let port = server.choose_port()?;
+            server.port = port;
+            server.url = format!(
+                "postgres://{NAME}:{}@{}:{port}/{NAME}?sslmode=disable",
+                password.trim(),
+                Ipv4Addr::LOCALHOST
+            );
+            match server.run() {
+                // Another program was faster to the port.
+                Err(Error::Server { reason, .. }) if attempts < 5 && reason.contains("TCP/IP") => {
+                    attempts += 1
+                }
+                outcome => return outcome.map(|()| server),
+            }
+        }
+    }
+
+    /// `postgres://people:PASSWORD@127.0.0.1:PORT/people?sslmode=disable`. Contains the password; the same for the whole
+    /// life of this value.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The data directory, what `pg_ctl` calls `-D`. The server's log is `server.log` in it.
+    #[must_use]
+    pub fn data_directory(&self) -> &Path {
+        &self.data
+    }
+
+    /// The server's main process, or `None` while it is down.
+    #[must_use]
+    pub fn postmaster_pid(&self) -> Option<u32> {
+        let down = self.has_ended(&mut self.process()).unwrap_or(true);
+        let (pid, _) = self.postmaster().filter(|_| !down)?;
+        u32::try_from(pid.as_raw_pid()).ok()
+    }
+
+    /// Sends the server's main process a signal by name, such as `KILL`, `STOP` or `CONT`; for tests of failures. While it
+    /// is stopped, new connections hang and open ones go on.
+    ///
+    /// # Errors
+    /// [`Error::Server`] if it is down or there is no such signal.
+    pub fn signal(&self, name: &str) -> Result<(), Error> {
+        let signal = match name {
+            "CONT" => Signal::CONT,
+            "INT" => Signal::INT,
+            "KILL" => Signal::KILL,
+            "QUIT" => Signal::QUIT,
+            "STOP" => Signal::STOP,
+            _ => return Err(self.failure(format!("a signal {name}"))),
+        };
+        let (pid, _) = self
+            .postmaster()
+            .ok_or_else(|| self.failure("it is not running"))?;
+        kill_process(pid, signal).map_err(|error| self.failure(error.to_string()))
+    }
+
+    /// Ends the server without a checkpoint, as a crash does; for tests of failures. [`Server::restart_if_down`] brings it
+    /// back.
+    ///
+    /// # Errors
+    /// [`Error::Server`] if it was down or does not end.
+    pub fn crash(&self) -> Result<(), Error> {
+        self.signal("QUIT")?;
+        self.wait_for_end(&mut self.process())
+    }
+
+    /// Stops the server and starts it again, on the same port; for tests.
+    ///
+    /// # Errors
+    /// [`Error::Server`] if it was down, does not end or does not start.
+    pub fn restart(&self) -> Result<(), Error> {
+        self.signal("INT")?;
+        self.wait_for_end(&mut self.process())?;
+        self.run()
+    }
+
+    /// Starts the server again, on the same port, if its process is gone; `true` if it did. Cheap while the server is up.
+    ///
+    /// # Errors
+    /// As for [`Server::start`]. Trying again later is fine.
+    pub fn restart_if_down(&self) -> Result<bool, Error> {
+        let down = self.has_ended(&mut self.process())?;
+        if down {
+            self.run()?;
+        }
+        Ok(down)
+    }
+
+    /// Stops the server. Open connections are cut. A throw-away one is removed as well.
+    ///
+    /// # Errors
+    /// [`Error::Server`] if it does not stop.
+    pub fn stop(self) -> Result<(), Error> {
+        let mut process = self.process();
+        if let Some(child) = process.as_mut() {
+            drop(child.stdin.take());
+        }
+        self.wait_for_end(&mut process)?;
+        // Whether the shell has done that, or the server had died before.
+        if self.throwaway && self.home.exists() {
+            fs::remove_dir_all(&self.home).map_err(at(&self.home))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server, which must not run, and waits until it serves.
+    fn run(&self) -> Result<(), Error> {
+        let mut process = self.process();
+        let lock = self.lock()?;
+        // The lock says that no process of a server is left, whatever this file of an earlier one says.
+        let pid_file = self.data.join("postmaster.pid");
+        match fs::remove_file(&pid_file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&pid_file)(error)),
+            _ => {}
+        }
+        let log = self.log();
+        let _ = fs::rename(&log, log.with_extension("log.old"));
+        self.account.write_private(&log, "")?;
+        let log = fs::OpenOptions::new().append(true).open(&log).map_err(at(&log))?;
+        let (signal, remove) = if self.throwaway {
+            ("QUIT", self.home.as_path())
+        } else {
+            ("INT", Path::new(""))
+        };
+        let others = self
+            .containers
+            .map_or_else(String::new, |address| format!(",{address}"));
+        let mut shell = self.account.command("/bin/sh");
+        shell.args(["-c", RUN, "postgres", signal]).arg(remove);
+        shell
+            .arg(self.installation.bin.join("postgres"))
+            .arg("-D")
+            .arg(&self.data);
+        shell.args(["-c", &format!("port={}", self.port)]);
+        shell.args(["-c", &format!("listen_addresses={}{others}", Ipv4Addr::LOCALHOST)]);
+        // No sockets in the file system: their paths are limited to 107 bytes.
+        shell.args(["-c", "unix_socket_directories="]);
+        shell.stdin(Stdio::piped()).stdout(lock).stderr(log);
+        // A group of its own: Ctrl-C ends ours, and we then stop the server.
+        shell.process_group(0);
+        let child = process.insert(shell.spawn().map_err(running(Path::new("/bin/sh")))?);
+
+        let deadline = Instant::now() + TIMEOUT;
+        while !self.postmaster().is_some_and(|(_, serves)| serves) {
+            if child.try_wait().map_err(at(&self.data))?.is_some() {
+                return Err(self.failure(self.last_message()));
+            }
+            if Instant::now() > deadline {
+                drop(child.stdin.take());
+                return Err(self.failure(format!("it does not serve after {} s", TIMEOUT.as_secs())));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// The server's lock, as soon as no process of an earlier server holds it: one whose starter was killed is stopping.
+    fn lock(&self) -> Result<File, Error> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            if let Some(lock) = locks::for_server(&self.home, self.account)? {
+                return Ok(lock);
+            }
+            if let Some((pid, _)) = self.postmaster() {
+                // In case the shell that stops it was killed as well. The number is right: a process of the server holds
+                // the lock.
+                let _ = kill_process(pid, Signal::INT);
+            }
+            if Instant::now() > deadline {
+                return Err(self.failure("a server of an earlier start does not stop: end it"));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self, process: &mut Option<Child>) -> Result<bool, Error> {
+        match process {
+            None => Ok(true),
+            Some(child) => Ok(child.try_wait().map_err(at(&self.data))?.is_some()),
+        }
+    }
+
+    fn wait_for_end(&self, process: &mut Option<Child>) -> Result<(), Error> {
+        let deadline = Instant::now() + TIMEOUT;
+        while !self.has_ended(process)? {
+            if Instant::now() > deadline {
+                return Err(self.failure(format!("it does not stop within {} s", TIMEOUT.as_secs())));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// The server's main process, and whether it serves: the first and the eighth line of a file of the server's, where
+    /// `pg_ctl` finds them too.
+    fn postmaster(&self) -> Option<(Pid, bool)> {
+        let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
+        let mut lines = text.lines();
+        let pid = lines.next()?.trim().parse().ok()?;
+        let serves = lines.nth(6).is_some_and(|status| status.trim() == "ready");
+        Some((Pid::from_raw(pid)?, serves))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.data.join("server.log")
+    }
+
+    /// The last error in the log.
+    fn last_message(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let fatal = text.lines().rev().find_map(message);
+        fatal
+            .or_else(|| text.lines().last())
+            .unwrap_or("it ended as soon as it had started")
+            .to_owned()
+    }
+
+    fn failure(&self, reason: impl Into<String>) -> Error {
+        Error::Server {
+            reason: reason.into(),
+            log: self.log(),
+        }
+    }
+
+    /// The kept port if it is free, else any that is, which is then kept.
+    fn choose_port(&self) -> Result<u16, Error> {
+        let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let path = self.home.join("port");
+        let kept = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
+        if let Some(port) = kept.filter(is_free) {
+            return Ok(port);
+        }
+        let offset = || Uuid::new_v4().as_u128() % u128::from(PORTS.end - PORTS.start);
+        let port =
+            std::iter::repeat_with(|| u16::try_from(offset()).map_or(0, |offset| PORTS.start + offset))
+                .take(1_000)
+                .find(is_free)
+                .ok_or_else(|| self.failure(format!("no free port in {PORTS:?}")))?;
+        fs::write(&path, port.to_string()).map_err(at(&path))?;
+        Ok(port)
+    }
+}
