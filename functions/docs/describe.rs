@@ -362,7 +362,7 @@ mod tests {
         let current = fs::read_to_string(FILE).expect("the file");
         assert!(
             current == text(),
-            "openapi.json is stale, run: cargo run -p functions --example openapi"
+            "openapi.json is stale, run: cargo run --example openapi"
         );
     }
 

@@ -3,7 +3,7 @@
 
 use shared::http::pages::{Content, Page};
 
-/// The description of the interface, `OpenAPI` 3.1. `cargo run -p functions --example openapi` writes it anew.
+/// The description of the interface, `OpenAPI` 3.1. `cargo run --example openapi` writes it anew.
 pub static OPENAPI: &str = include_str!("openapi.json");
 
 /// What Swagger UI needs, from here alone. Its style sheet has pictures in `data:` addresses.

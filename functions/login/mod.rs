@@ -13,11 +13,11 @@ use shared::error::Error;
 use shared::http::body::{MediaType, Members};
 use shared::http::{self, Reply, Route};
 use shared::password::{Password, Verdict};
-use shared::refusal::Refusal;
 use shared::sessions::{self, NewSession, Rehash};
 use shared::telemetry::SecurityEvent;
 use shared::token::AccessToken;
 use shared::users::{User, UserId};
+use shared::validation::ValidationError;
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
@@ -122,17 +122,17 @@ fn parse(request: &Request) -> Result<(UserId, Password), Error> {
 }
 
 /// No policy here, only what cannot be looked up: an old userid may be one that registration would refuse.
-fn parse_userid(typed: &str) -> Result<UserId, Refusal> {
+fn parse_userid(typed: &str) -> Result<UserId, ValidationError> {
     match typed {
-        "" => Err("must not be empty"),
-        typed if typed.contains('\0') => Err("must not have a NUL character"),
+        "" => Err(ValidationError::Empty),
+        typed if typed.contains('\0') => Err(ValidationError::Nul),
         typed => Ok(UserId::canonical(typed)),
     }
 }
 
-fn parse_password(typed: &str) -> Result<Password, Refusal> {
+fn parse_password(typed: &str) -> Result<Password, ValidationError> {
     if typed.is_empty() {
-        Err("must not be empty")
+        Err(ValidationError::Empty)
     } else {
         Password::new(typed)
     }

@@ -13,6 +13,7 @@ use shared::error::Error;
 use shared::http::body::Members;
 use shared::http::{self, Reply, Route};
 use shared::password::{Password, Passwords};
+use shared::password_policy::PasswordPolicy;
 use shared::telemetry::SecurityEvent;
 use shared::users::{self, NewUser, User, UserId};
 use utoipa::{OpenApi, ToSchema};
@@ -66,19 +67,23 @@ struct Registered {
 /// The members of the body, for the interface's description. [`parse`] takes them one by one, since it has to name all
 /// that it refuses.
 #[derive(ToSchema)]
-#[schema(description = "Other members are ignored. Surrounding white space of the optional ones is removed.")]
+#[schema(
+    description = "Other members are ignored. The optional ones may be null or empty; white space around them is removed."
+)]
 #[expect(dead_code, reason = "describes")]
 struct RegisterBody {
     /// What the user will log in with. Case and width do not matter: `Alice`, `ALICE` and `Ａlice` are one account. No
-    /// white space, control or invisible characters.
+    /// white space, control or invisible characters, and no mixture of scripts but Latin with Han, kana, Bopomofo or
+    /// Hangul.
     #[schema(min_length = 1, max_length = 64, example = "alice")]
     userid: String,
-    /// Any characters but NUL. Neither one of the most common passwords nor one that is guessed from userid, user name
-    /// or e-mail. A deployment may ask for more than 8.
+    /// Any characters but NUL. Neither a common password or a simple variation of one, nor one that is easily guessed
+    /// from userid, user name, e-mail, phone or the service's name. A deployment may ask for more than 8.
     #[schema(min_length = 8, max_length = 128, format = Password, example = "correct horse battery staple")]
     password: String,
-    /// How the user is called; the userid as it was typed, where none is given. No control characters.
-    #[schema(min_length = 1, max_length = 64, example = "Alice")]
+    /// How the user is called; the userid as it was typed, where none is given. Something visible, no control
+    /// characters.
+    #[schema(max_length = 64, example = "Alice")]
     user_name: Option<String>,
     /// No control characters.
     #[schema(max_length = 64, example = "DE")]
@@ -86,13 +91,13 @@ struct RegisterBody {
     /// No control characters.
     #[schema(max_length = 64, example = "engineer")]
     job: Option<String>,
-    /// As people write it.
-    #[schema(max_length = 32, pattern = r"^\s*[-+0-9 ().]*\s*$", example = "+49 30 123456")]
+    /// As people write it: digits, spaces and `+ ( ) - .`, full-width ones too.
+    #[schema(max_length = 32, example = "+49 30 123456")]
     phone: Option<String>,
     /// Something shaped like an e-mail address.
     #[schema(
         max_length = 254,
-        pattern = r"^\s*[^\s@]+@[^\s@.]+(\.[^\s@.]+)+\s*$",
+        pattern = r"^(\s*[^\s@]+@[^\s@.]+(\.[^\s@.]+)+\s*)?$",
         example = "alice@example.com"
     )]
     email: Option<String>,
@@ -117,7 +122,7 @@ struct RegisterBody {
     responses((status = 200, description = "The user is registered.", body = Registered)),
 )]
 pub async fn handle(state: &State, request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
-    let (user, password) = parse(request, state.passwords.min_length())?;
+    let (user, password) = parse(request, state.passwords.policy())?;
     let key = RegistrationKey::new(
         http::source_address(request),
         state.limits.registrations_per_address_per_hour,
@@ -153,7 +158,7 @@ pub async fn handle(state: &State, request: &Request, _now: DateTime<Utc>) -> Re
     Reply::success(Registered { user_info: user })
 }
 
-fn parse(request: &Request, min_length: usize) -> Result<(NewUser, Password), Error> {
+fn parse(request: &Request, policy: &PasswordPolicy) -> Result<(NewUser, Password), Error> {
     let mut members = Members::of_json(request)?;
     let typed = members.required("userid", |typed| {
         UserId::new(typed).map(|userid| (userid, typed.to_owned()))
@@ -168,9 +173,10 @@ fn parse(request: &Request, min_length: usize) -> Result<(NewUser, Password), Er
         typed.as_ref().map(|(userid, _)| userid.as_str()),
         given_name.as_deref(),
         email.as_deref(),
+        phone.as_deref(),
     ];
     let context: Vec<&str> = context.into_iter().flatten().collect();
-    let password = members.required("password", |typed| Password::new_for(typed, min_length, &context));
+    let password = members.required("password", |typed| policy.check(typed, &context));
     members.finish()?;
     // `finish` has answered where one of the two was refused.
     let (Some((userid, as_typed)), Some(password)) = (typed, password) else {

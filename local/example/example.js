@@ -1,6 +1,6 @@
 // @ts-check
 // A client of the account service: register, log in, who am I, log out. Its types are generated from the service's
-// description (README.md says how), so that a misspelt member or an answer that is not handled does not compile.
+// description (docs/clients.md says how), so that a misspelt member or an answer that is not handled does not compile.
 
 /** @typedef {import("./people").operations} Operations */
 /** @typedef {import("./people").components["schemas"]["User"]} User */

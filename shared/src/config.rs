@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::origins::Origins;
 use crate::password;
+use crate::password_policy::PasswordPolicy;
 
 /// What one instance of a function needs to know.
 pub struct Config {
@@ -86,10 +87,10 @@ pub struct TokenConfig {
 }
 
 /// How passwords are hashed and which are refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PasswordConfig {
-    /// Fewest code points of a new password.
-    pub min_length: usize,
+    /// Which new passwords are accepted.
+    pub policy: PasswordPolicy,
     /// Parameters of a new hash.
     pub parameters: password::Parameters,
 }
@@ -434,7 +435,7 @@ impl TokenConfig {
             previous_secret_key: previous_secret_key
                 .filter(|key| key.expose_secret() != secret_key.expose_secret()),
             secret_key,
-            issuer: environment.text("TOKEN_ISSUER").unwrap_or("people").to_owned(),
+            issuer: issuer(environment).to_owned(),
             lifetime: Duration::from_secs(u64::from(minutes) * 60),
         })
     }
@@ -442,6 +443,10 @@ impl TokenConfig {
 
 /// The longest lifetime of a token: 30 days.
 pub const MAX_LIFETIME_MINUTES: u32 = 43_200;
+
+fn issuer(environment: &Environment) -> &str {
+    environment.text("TOKEN_ISSUER").unwrap_or("people")
+}
 
 impl PasswordConfig {
     /// The settings of this kind in `environment`.
@@ -453,8 +458,13 @@ impl PasswordConfig {
         let parallelism = environment.number("ARGON2_PARALLELISM", 1, 1..=MAX_PARAMETERS.parallelism)?;
         // RFC 9106 §3.1: at least 8 KiB for each lane.
         let memory = 8 * parallelism..=MAX_PARAMETERS.memory_kib;
+        let min_length = environment.number("PASSWORD_MIN_LENGTH", 8, 8..=64)?;
+        let service = environment
+            .text("PASSWORD_CONTEXT")
+            .unwrap_or_else(|| issuer(environment));
+        let words: Vec<String> = service.split(',').map(str::to_owned).collect();
         Ok(Self {
-            min_length: environment.number("PASSWORD_MIN_LENGTH", 8, 8..=64)?,
+            policy: PasswordPolicy::new(min_length, &words),
             parameters: Parameters {
                 memory_kib: environment.number("ARGON2_MEMORY_KIB", 19_456, memory)?,
                 iterations: environment.number("ARGON2_ITERATIONS", 2, 1..=MAX_PARAMETERS.iterations)?,
@@ -483,7 +493,6 @@ mod tests {
         assert_eq!(config.tokens.algorithm, Algorithm::HS256);
         assert_eq!(config.tokens.lifetime, Duration::from_hours(1));
         assert_eq!(config.tokens.issuer, "people");
-        assert_eq!(config.passwords.min_length, 8);
         let parameters = config.passwords.parameters;
         assert_eq!(
             (
@@ -602,7 +611,7 @@ mod tests {
 
     #[test]
     fn an_iam_token_is_shown_to_nobody_but_a_verified_server() {
-        let with_iam = |url| config(&[("DATABASE_IAM_AUTH", "true"), ("DATABASE_URL", url)]).err();
+        let with_iam = |url: &str| config(&[("DATABASE_IAM_AUTH", "true"), ("DATABASE_URL", url)]).err();
         assert_eq!(with_iam("postgres://people_app@db.example/people"), None);
         for parameters in [
             "sslmode=disable",

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::app::StartError;
 use crate::database::DatabaseError;
 use crate::password::HashError;
-use crate::refusal::Refusal;
 use crate::telemetry::SecurityEvent;
+use crate::validation::ValidationError;
 
 /// A request that did not succeed. What the client learns is [`Error::message`]; the rest is for the log.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ pub struct FieldError {
     #[schema(example = "password")]
     pub field: &'static str,
     /// One short sentence.
-    #[schema(value_type = String, example = "is too short")]
-    pub message: Refusal,
+    #[schema(value_type = String, example = "must have at least 8 characters")]
+    pub message: ValidationError,
 }
 
 impl Error {
@@ -79,7 +79,7 @@ impl Error {
             Self::BodyTooLarge => Self::UnsupportedMediaType,
             Self::UnsupportedMediaType => Self::Refused(vec![FieldError {
                 field: "password",
-                message: "is too short",
+                message: ValidationError::TooShort(8),
             }]),
             Self::Refused(_) => Self::TooManyAttempts {
                 retry_after: 8,

@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::config::PasswordConfig;
-use crate::refusal::Refusal;
+use crate::password_policy::PasswordPolicy;
+use crate::validation::ValidationError;
 
 /// Parameters of Argon2id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +51,9 @@ impl Password {
     ///
     /// # Errors
     /// When it has a NUL, which bcrypt would take for its end.
-    pub fn new(typed: &str) -> Result<Self, Refusal> {
+    pub fn new(typed: &str) -> Result<Self, ValidationError> {
         if typed.contains('\0') {
-            return Err("must not have a NUL character");
+            return Err(ValidationError::Nul);
         }
         Ok(Self(typed.into()))
     }
@@ -97,7 +98,7 @@ pub enum Verdict {
 pub struct Passwords {
     hasher: Arc<Hasher>,
     permits: Arc<Semaphore>,
-    min_length: usize,
+    policy: PasswordPolicy,
 }
 
 struct Hasher {
@@ -122,14 +123,14 @@ impl Passwords {
                 computed: Mutex::default(),
             }),
             permits: Arc::new(Semaphore::new(processors)),
-            min_length: config.min_length,
+            policy: config.policy.clone(),
         }
     }
 
-    /// Fewest code points of a new password.
+    /// Which passwords may be set.
     #[must_use]
-    pub fn min_length(&self) -> usize {
-        self.min_length
+    pub fn policy(&self) -> &PasswordPolicy {
+        &self.policy
     }
 
     /// A PHC string for a new password.
@@ -496,16 +497,20 @@ mod tests {
         }
     }
 
+    fn configured() -> Passwords {
+        Passwords::new(&PasswordConfig {
+            policy: PasswordPolicy::new(8, &[]),
+            parameters: CONFIGURED,
+        })
+    }
+
     fn kinds(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
     /// What a failed attempt on `stored` computes, in no order.
     fn work_of_failure(stored: Option<&str>, in_use: &[String]) -> Vec<String> {
-        let passwords = Passwords::new(&PasswordConfig {
-            min_length: 8,
-            parameters: CONFIGURED,
-        });
+        let passwords = configured();
         let password = Password::new("wrong password").unwrap();
         let verdict = passwords.hasher.verify(&password, stored, in_use).unwrap();
         assert_eq!(verdict, Verdict::Wrong);
@@ -608,11 +613,7 @@ mod tests {
     /// Below the boundary: they take about a second each, which a request's deadline may not leave on a busy machine.
     #[test]
     fn hashes_at_the_bounds_are_computed() {
-        let hasher = Passwords::new(&PasswordConfig {
-            min_length: 8,
-            parameters: CONFIGURED,
-        })
-        .hasher;
+        let hasher = configured().hasher;
         for stored in [
             "$argon2id$v=19$m=262144,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$oOhmZUyjLgi1tbYM62t3McRv+Qmh4ogkvcTWZlVygLQ",
             "$2b$14$abcdefghijklmnopqrstuuR.Dq4AGB7Nbc2V3071d1urQAqMtPkf6",

@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 4096;
 /// Expiry has no such leeway.
 const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(60);
 
-/// What a token says. All of it is required.
+/// What a token says. All of it is required but `nbf`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Claims {
     /// Issuer: the setting `TOKEN_ISSUER`.
@@ -37,6 +37,9 @@ pub struct Claims {
     pub iat: i64,
     /// Expires at, seconds since 1970.
     pub exp: i64,
+    /// Not valid before, seconds since 1970. Ours have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
     /// As `sub`, for the application's other functions.
     pub user_id: Uuid,
     /// What the user logs in as.
@@ -190,6 +193,7 @@ impl Keys {
             jti: session_id,
             iat: now.timestamp(),
             exp: (now + self.lifetime).timestamp(),
+            nbf: None,
             user_id,
             userid: userid.to_owned(),
         };
@@ -236,7 +240,8 @@ impl Keys {
             && issued <= now + MAX_CLOCK_SKEW
             && issued < expires
             && expires - issued <= TimeDelta::minutes(MAX_LIFETIME_MINUTES.into())
-            && now < expires;
+            && now < expires
+            && claims.nbf.is_none_or(|seconds| seconds <= now.timestamp());
         if holds { Ok(()) } else { Err(InvalidToken) }
     }
 }

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
 use unicode_normalization::UnicodeNormalization;
-use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::refusal::Refusal;
+use crate::unicode;
+use crate::validation::ValidationError;
 
 /// What people type to log in, in its canonical form: NFKC, lower case, NFKC.
 ///
@@ -28,14 +28,22 @@ impl UserId {
     /// A userid that a new user may have.
     ///
     /// # Errors
-    /// When it is empty, over 64 code points, or has a code point that cannot be seen or typed reliably.
-    pub fn new(typed: &str) -> Result<Self, Refusal> {
+    /// When it is empty, over 64 code points, has a code point that cannot be seen or typed reliably, begins with a
+    /// combining mark, or mixes scripts.
+    pub fn new(typed: &str) -> Result<Self, ValidationError> {
         let canonical = Self::canonical(typed);
-        if canonical.0.is_empty() || canonical.0.chars().count() > 64 {
-            return Err("must have 1 to 64 characters");
+        let userid = canonical.as_str();
+        if userid.is_empty() || userid.chars().count() > 64 {
+            return Err(ValidationError::Length(1, 64));
         }
-        if canonical.0.chars().any(|c| c.is_whitespace() || invisible(c)) {
-            return Err("must not have white space, control or invisible characters");
+        if !userid.chars().all(unicode::is_visible) {
+            return Err(ValidationError::Invisible);
+        }
+        if userid.starts_with(unicode::is_combining_mark) {
+            return Err(ValidationError::CombiningMark);
+        }
+        if !unicode::is_highly_restrictive(userid) {
+            return Err(ValidationError::MixedScripts);
         }
         Ok(canonical)
     }
@@ -47,43 +55,29 @@ impl UserId {
     }
 }
 
-fn invisible(c: char) -> bool {
-    matches!(
-        c.general_category(),
-        GeneralCategory::Control
-            | GeneralCategory::Format
-            | GeneralCategory::Unassigned
-            | GeneralCategory::PrivateUse
-            | GeneralCategory::Surrogate
-    )
-}
-
-/// A display name: 1 to 64 code points without control characters. `fallback` (the userid as typed) is used where none
-/// was given.
+/// A display name: 1 to 64 code points without control characters, something visible among them.
 ///
 /// # Errors
-/// When it is empty, too long or has a control character.
-pub fn user_name(given: &str) -> Result<String, Refusal> {
+/// When it is empty, too long, has a control character or nothing to be seen.
+pub fn user_name(given: &str) -> Result<String, ValidationError> {
     let name = text(given, 64)?;
     if name.is_empty() {
-        Err("must have 1 to 64 characters")
-    } else {
+        Err(ValidationError::Length(1, 64))
+    } else if name.chars().any(unicode::is_visible) {
         Ok(name)
+    } else {
+        Err(ValidationError::NothingVisible)
     }
 }
 
 /// Free text of at most `max` code points, without control characters and surrounding white space.
-fn text(given: &str, max: usize) -> Result<String, Refusal> {
+fn text(given: &str, max: usize) -> Result<String, ValidationError> {
     let given = given.trim();
     if given.chars().any(char::is_control) {
-        return Err("must not have control characters");
+        return Err(ValidationError::Control);
     }
     if given.chars().count() > max {
-        return Err(match max {
-            32 => "must have at most 32 characters",
-            64 => "must have at most 64 characters",
-            _ => "is too long",
-        });
+        return Err(ValidationError::TooLong(max));
     }
     Ok(given.to_owned())
 }
@@ -92,7 +86,7 @@ fn text(given: &str, max: usize) -> Result<String, Refusal> {
 ///
 /// # Errors
 /// When it is too long or has a control character.
-pub fn country_or_job(given: &str) -> Result<String, Refusal> {
+pub fn country_or_job(given: &str) -> Result<String, ValidationError> {
     text(given, 64)
 }
 
@@ -100,29 +94,30 @@ pub fn country_or_job(given: &str) -> Result<String, Refusal> {
 ///
 /// # Errors
 /// When it is too long or has a control character.
-pub fn init_cn_level(given: &str) -> Result<String, Refusal> {
+pub fn init_cn_level(given: &str) -> Result<String, ValidationError> {
     text(given, 32)
 }
 
-/// A telephone number as people write it: at most 32 of `+0-9 ()-.`.
+/// A telephone number as people write it: at most 32 of `+0-9 ()-.` in NFKC, full-width ones too.
 ///
 /// # Errors
 /// When it is too long or has another character.
-pub fn phone(given: &str) -> Result<String, Refusal> {
+pub fn phone(given: &str) -> Result<String, ValidationError> {
     let phone = text(given, 32)?;
-    if phone.chars().all(|c| c.is_ascii_digit() || "+ ()-.".contains(c)) {
-        Ok(phone)
-    } else {
-        Err("must have only digits and + ( ) - . and spaces")
+    let plain: String = phone.nfkc().collect();
+    if !plain.chars().all(|c| c.is_ascii_digit() || "+ ()-.".contains(c)) {
+        return Err(ValidationError::Phone);
     }
+    // One character may become several: "⑴" is "(1)".
+    text(&plain, 32).map(|_| phone)
 }
 
 /// Something shaped like an e-mail address: `local@domain.tld`, at most 254 characters (RFC 5321 §4.5.3.1.3).
 ///
 /// # Errors
 /// When it is not.
-pub fn email(given: &str) -> Result<String, Refusal> {
-    const REFUSAL: Refusal = "must be an e-mail address of at most 254 characters";
+pub fn email(given: &str) -> Result<String, ValidationError> {
+    const REFUSAL: ValidationError = ValidationError::Email(254);
     let email = text(given, 254).map_err(|_| REFUSAL)?;
     let (local, domain) = email.rsplit_once('@').ok_or(REFUSAL)?;
     let shaped = !local.is_empty()

@@ -190,12 +190,14 @@ fn the_token_url_is_that_of_the_token_endpoint() {
     assert_eq!(flow["tokenUrl"], "/auth/token");
 }
 
-/// What a request is made of in the description: each member's example.
+/// What a request is made of in the description: each member's example. Nothing where it takes no body.
 fn request_example(media_type: &str, path: &str) -> Map<String, Value> {
     let description = description();
     let schema = &description["paths"][path]["post"]["requestBody"]["content"][media_type]["schema"];
-    members(&resolve(&description, schema)["properties"])
-        .iter()
+    let properties = resolve(&description, schema)["properties"].as_object();
+    properties
+        .into_iter()
+        .flatten()
         .filter_map(|(name, member)| Some((name.clone(), member.get("example")?.clone())))
         .collect()
 }
@@ -229,13 +231,10 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
     let nowhere = || Database {
         url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
     };
-    let valid = Value::from(
-        if method == Method::POST && !matches!(path, "/auth/logout" | "/auth/token") {
-            request_example(JSON, path)
-        } else {
-            Map::new()
-        },
-    );
+    let valid = Value::from(match method {
+        Method::POST => request_example(JSON, path),
+        _ => Map::new(),
+    });
     Some(match (path, example) {
         ("/auth/login", "LoggedIn") => {
             service.post_example("/user/register").await;
@@ -244,10 +243,6 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
         ("/auth/token", "Grant") => {
             service.post_example("/user/register").await;
             service.post_example_form().await
-        }
-        ("/auth/me", "Me") | ("/auth/logout", "success") => {
-            let token = token().await;
-            with(JSON, &format!("Bearer {token}"), String::new()).await
         }
         ("/auth/token", "OAuth2Error") => service.post_example_form().await,
         ("/health", "Health") if status == "503" => {
@@ -298,6 +293,11 @@ async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Optio
                 .send(request(method, path, &headers, valid.to_string()))
                 .await
         }
+        // The success of an endpoint that takes nothing but a token.
+        _ if status == "200" && valid == json!({}) => {
+            let token = token().await;
+            with(JSON, &format!("Bearer {token}"), String::new()).await
+        }
         _ => panic!("{method} {path}: {example} is documented, and this test does not know how to get it"),
     })
 }
@@ -324,9 +324,9 @@ fn constant(mut value: Value) -> Value {
 #[tokio::test]
 async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
     let description = description();
-    let mut replayed = 0;
     for (path, item) in members(&description["paths"]) {
         for (method, operation) in members(item) {
+            let mut given = BTreeSet::new();
             for (status, response) in members(&operation["responses"]) {
                 for (name, example) in members(&response["content"][JSON]["examples"]) {
                     let Some(reply) = provoke(&method.to_uppercase(), path, status, name).await else {
@@ -337,13 +337,15 @@ async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
                     let documented = example["value"].clone();
                     assert_eq!(constant(reply.json()), constant(documented), "{what}");
                     assert_headers(&description, response, &reply, &what);
-                    replayed += 1;
+                    given.insert(status.as_str());
                 }
             }
+            assert!(
+                given.contains("200") && given.contains("503"),
+                "{method} {path}: {given:?}"
+            );
         }
     }
-    // Handlers describe 8 answers of their own; the rest are errors.
-    assert_eq!(replayed, 35);
 }
 
 /// Every documented header is there with a documented value, but those that belong to another answer of this status;

@@ -590,7 +590,6 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
         behind.log_in("alice", PASSWORD).await.access_token(),
     ];
     let proxy = Proxy::to(&behind.database, Link::Up).await;
-    let mut counted = Vec::new();
     for route in functions::routes() {
         let first = Service::on(proxy.of(&behind.database), &[]);
         first.connect_ahead().await;
@@ -607,19 +606,14 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
             path => first.get(path, &tokens[1]).await,
         };
         assert_eq!(proxy.connections(), 1);
-        counted.push((route.path(), reply.status.as_u16(), proxy.round_trips()));
+        // Two for each statement: the driver prepares it first.
+        let round_trips = match route.path() {
+            "/user/register" | "/auth/login" | "/auth/token" => 4,
+            _ => 2,
+        };
+        let counted = (reply.status.as_u16(), proxy.round_trips());
+        assert_eq!(counted, (200, round_trips), "{}", route.key());
     }
-    assert_eq!(
-        counted,
-        [
-            ("/user/register", 200, 4),
-            ("/auth/login", 200, 4),
-            ("/auth/token", 200, 4),
-            ("/auth/me", 200, 2),
-            ("/auth/logout", 200, 2),
-            ("/health", 200, 2),
-        ]
-    );
 }
 
 #[tokio::test]

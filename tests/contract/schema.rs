@@ -39,6 +39,6 @@ async fn the_file_schema_txt_is_what_the_migrations_make() {
     let said = fs::read_to_string(&file).expect("the file");
     assert_eq!(
         made, said,
-        "renew migrations/schema.txt: UPDATE_SCHEMA=1 cargo test -p integration-tests --test contract schema::"
+        "renew migrations/schema.txt: UPDATE_SCHEMA=1 cargo test --test contract schema::"
     );
 }

@@ -674,6 +674,26 @@ async fn a_token_from_the_future_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_token_that_is_not_valid_yet_is_refused() {
+    let session = Session::start().await;
+    let issued = session.time(IAT);
+    for nbf in [json!(issued - 3600), json!(issued)] {
+        session.assert_live(&session.with_claim("nbf", nbf)).await;
+    }
+    for nbf in [
+        json!(issued + 1800),
+        json!(i64::MAX),
+        json!(9_223_372_036_854_775_808_u64),
+        json!(1e19),
+        json!("0"),
+    ] {
+        session
+            .assert_refused(&session.with_claim("nbf", nbf.clone()), &format!("nbf {nbf}"))
+            .await;
+    }
+}
+
 // Other spellings of a token.
 
 #[tokio::test]

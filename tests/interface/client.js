@@ -1,4 +1,4 @@
-// The typed client of the README: types by openapi-typescript, requests by openapi-fetch. That it compiles is one half
+// The typed client of docs/clients.md: types by openapi-typescript, requests by openapi-fetch. That it compiles is one half
 // of the test (tsconfig.json), that it gets through a session is the other.
 //
 //     node client.js http://127.0.0.1:3000

@@ -86,6 +86,7 @@ class Service:
 
 def test(base, scratch):
     run("a session with the typed client", "node", HERE / "client.js", base)
+    run("the smoke test of a deployment", sys.executable, ROOT / "tests/smoke.py", base)
     run("stock OAuth2 clients", sys.executable, HERE / "oauth2_clients.py", base)
     run("the pages in a browser, and those of others", "node", HERE / "browser.js", base, options.screenshots.resolve())
     print(f"      look at {options.screenshots}")

@@ -415,7 +415,8 @@ class Template(unittest.TestCase):
 
     def test_settings_of_the_functions(self):
         common = {"SECRET_KEY": "", "ALGORITHM": "HS256", "ACCESS_TOKEN_EXPIRE_MINUTES": "60", "TOKEN_ISSUER": "people",
-                  "PASSWORD_MIN_LENGTH": "8", "FAILURES_PER_ADDRESS": "50", "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
+                  "PASSWORD_MIN_LENGTH": "8", "PASSWORD_CONTEXT": "", "FAILURES_PER_ADDRESS": "50",
+                  "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
                   "SECRET_KEY_ARN": "<SigningKeyBlue>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyGreen>",
                   "DATABASE_SECRET_ARN": "", "DATABASE_IAM_AUTH": "true", "DATABASE_POOLER": "none"}
         differences = {
@@ -450,11 +451,29 @@ class Template(unittest.TestCase):
                         own["REVISION"] = variables["REVISION"]
                         self.assertEqual(variables, common | differences[database] | own)
 
+    def test_every_setting_is_in_the_readme_and_in_the_example(self):
+        rows = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+        table = {name: row[3] for row in rows for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", row[1])}
+        read = set()
+        for pattern in ("shared/src/*.rs", "functions/*/mod.rs", "local/src/*.rs"):
+            for source in map(pathlib.Path.read_text, ROOT.glob(pattern)):
+                source = source.split("\nmod tests {")[0]
+                constants = dict(re.findall(r'const (\w+): &str = "([A-Z0-9_]+)";', source))
+                names = re.findall(r'\.(?:text|number|flag|secret_key)\(\s*(?:"([A-Z0-9_]+)"|([A-Z]+)\b)', source)
+                read |= {name or constants[constant] for name, constant in names}
+        self.assertLessEqual(read, set(table), "the code reads a setting that the README does not list")
+        for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
+            variables = set(function.get("Environment", {"Variables": {}})["Variables"]) - {"REVISION"}
+            self.assertLessEqual(variables, set(table), "the template sets a variable that the README does not list")
+        example = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+        # `local` runs neither of the two.
+        self.assertEqual(example, {name for name, about in table.items() if not re.search("`(purge|migrate)` only", about)})
+
     @with_each_database
     def test_no_secret_is_in_plain_sight(self, stack):
         for name, about in stack.raw["Parameters"].items():
             if re.search(r"(?i)password|secret|key", name):
-                self.assertRegex(name, r"Arn$|^(PasswordMinLength|SecretsEndpoint|SigningKey)$")
+                self.assertRegex(name, r"Arn$|^(PasswordContext|PasswordMinLength|SecretsEndpoint|SigningKey)$")
         text = json.dumps(stack.raw)
         self.assertNotRegex(text, r"postgres(ql)?://[^/\"@]*:[^/\"@]*@")
         for name, secret in stack.of_type("AWS::SecretsManager::Secret").items():

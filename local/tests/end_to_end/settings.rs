@@ -90,7 +90,7 @@ fn settings_of_the_environment_come_before_those_of_the_file() {
         (short.outcome(), short.json()["data"].clone()),
         (
             (422, 42201),
-            json!({ "errors": [{ "field": "password", "message": "is too short" }] })
+            json!({ "errors": [{ "field": "password", "message": "must have at least 30 characters" }] })
         )
     );
     let password = format!("{PASSWORD}, and more of it");

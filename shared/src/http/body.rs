@@ -9,7 +9,7 @@ use lambda_http::{Body, Request};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, FieldError};
-use crate::refusal::Refusal;
+use crate::validation::ValidationError;
 
 /// The largest body, in bytes, that is looked at.
 pub const MAX_BYTES: usize = 16 * 1024;
@@ -90,30 +90,31 @@ impl Members {
     pub fn required<T>(
         &mut self,
         field: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+        parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
         let outcome = match self.members.remove(field) {
             Some(Member::Text(text)) => parse(&text),
-            Some(Member::Null) | None => Err("is required"),
-            Some(Member::Other) => Err("must be a string"),
+            Some(Member::Null) | None => Err(ValidationError::Missing),
+            Some(Member::Other) => Err(ValidationError::NotText),
         };
         outcome.map_err(|message| self.refuse(field, message)).ok()
     }
 
-    /// Takes a member that may be absent or null.
+    /// Takes a member that may be absent, null or empty: all the same.
     pub fn optional<T>(
         &mut self,
         field: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+        parse: impl FnOnce(&str) -> Result<T, ValidationError>,
     ) -> Option<T> {
         match self.members.get(field) {
             None | Some(Member::Null) => None,
+            Some(Member::Text(text)) if text.is_empty() => None,
             Some(_) => self.required(field, parse),
         }
     }
 
     /// Notes that a field is refused.
-    pub fn refuse(&mut self, field: &'static str, message: Refusal) {
+    pub fn refuse(&mut self, field: &'static str, message: ValidationError) {
         self.errors.push(FieldError { field, message });
     }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use shared::config::PasswordConfig;
 use shared::password::{Parameters, Password, Passwords};
+use shared::password_policy::PasswordPolicy;
 
 use crate::bench::{self, Bench, USERID};
 use crate::harness::PASSWORD;
@@ -79,7 +80,7 @@ async fn hash(report: &mut Report, effort: Effort) {
         parallelism: 1,
     };
     let passwords = Passwords::new(&PasswordConfig {
-        min_length: 8,
+        policy: PasswordPolicy::new(8, &[]),
         parameters,
     });
     let (mut documented, mut kept, mut ours) = (Vec::new(), Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 use local::postgres::Server;
 use shared::config::{Config, Environment, PasswordConfig};
 use shared::password::{Parameters, Password, Passwords};
+use shared::password_policy::PasswordPolicy;
 use shared::token::Keys;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
@@ -65,7 +66,7 @@ pub async fn database_with(
         .map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
 
     let hash = Passwords::new(&PasswordConfig {
-        min_length: 8,
+        policy: PasswordPolicy::new(8, &[]),
         parameters,
     })
     .hash(Password::new(PASSWORD).expect("a password"))

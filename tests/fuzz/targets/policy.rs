@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shared::password::Password;
-use shared::refusal::Refusal;
+use shared::password_policy::PasswordPolicy;
 use shared::users::{self, UserId};
+use shared::validation::ValidationError;
 use unicode_normalization::UnicodeNormalization;
 
 // A userid, a user name, an e-mail address and a password, separated by a byte that UTF-8 does not have.
@@ -53,7 +53,7 @@ fn userid(typed: &str) {
 }
 
 /// An accepted value is what was sent but for surrounding white space, and would be accepted again.
-fn field(check: fn(&str) -> Result<String, Refusal>, most: usize, sent: &str) {
+fn field(check: fn(&str) -> Result<String, ValidationError>, most: usize, sent: &str) {
     let Ok(accepted) = check(sent) else {
         return;
     };
@@ -65,7 +65,8 @@ fn field(check: fn(&str) -> Result<String, Refusal>, most: usize, sent: &str) {
 
 /// The length that the contract states, no NUL, and one judgement for the spellings of one password.
 fn password(typed: &str, context: &[&str]) {
-    let judge = |typed: &str| Password::new_for(typed, 8, context).map(|_| ());
+    let policy = PasswordPolicy::new(8, &["people".to_owned()]);
+    let judge = |typed: &str| policy.check(typed, context).map(|_| ());
     let judgement = judge(typed);
     assert_eq!(judge(&typed.nfd().collect::<String>()), judgement);
     assert_eq!(judge(&typed.nfc().collect::<String>()), judgement);

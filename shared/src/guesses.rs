@@ -1,0 +1,372 @@
+//! How many guesses a password takes of somebody who knows common words, the usual patterns and something about the user.
+//!
+//! The method is that of zxcvbn (D. Wheeler, USENIX Security 2016) as far as it decides whether that are fewer than a
+//! million: a password is cut into words, patterns and single characters, each of which has a number of guesses, and the
+//! cheapest cut counts. Numbers of guesses are decimal logarithms here. The crate was tried and is not used: the zip of a
+//! function would grow by 1.2 MB, and 128 characters of everything take seconds.
+
+use crate::word_list::{COMMON_PASSWORDS, COMMON_WORDS};
+
+/// What counts as easily guessed: fewer than a million guesses.
+pub(crate) const EASY: f64 = 6.0;
+
+/// One of the characters that may be anything.
+const ANY_CHARACTER: f64 = 1.0;
+/// A word of the context: somebody tries a handful.
+const CONTEXT_WORD: f64 = 0.5;
+/// A word backwards, or with "leet" replacements: one more yes or no.
+const VARIATION: f64 = 0.301;
+/// A year of this century or the last.
+const YEAR: f64 = 2.08;
+/// A day of a hundred years.
+const DATE: f64 = 4.56;
+
+/// Longest word of the lists.
+const MAX_WORD: usize = 24;
+/// Longest pattern that may follow one that is none: a date.
+const MAX_PATTERN: usize = 8;
+/// Longest run of single characters below [`EASY`].
+const MAX_ANY: usize = 5;
+/// Most parts of which a password that contains a word of the context is easily guessed.
+const MAX_PARTS: usize = 4;
+
+/// Rows and columns of keyboards.
+const KEYBOARD: [&str; 7] = [
+    "`1234567890-=",
+    "~!@#$%^&*()_+",
+    "qwertyuiop[]\\",
+    "asdfghjkl;'",
+    "zxcvbnm,./",
+    "qwertzuiopü+",
+    "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik,9ol.0p;/",
+];
+
+/// Decimal logarithms of guesses; [`EASY`] stands for that many and more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guesses {
+    /// Without the words of the context.
+    pub(crate) common: f64,
+    /// With at least one of them.
+    pub(crate) context: f64,
+}
+
+/// Estimates for `password`, which is in lower case and in NFKC as the words of `context` are.
+pub(crate) fn estimate(password: &str, context: &[String]) -> Guesses {
+    let context = Context::of(context);
+    let chars: Vec<char> = password.chars().collect();
+    let mut guesses = Cut::of(&chars, &context, true).guesses();
+    let count = |n: usize| (0..n).map(|_| 1.0).sum::<f64>();
+
+    // A sign or two before or after: "Summer2026!".
+    let framed: Vec<char> = password
+        .trim_matches(|c: char| !c.is_alphanumeric())
+        .chars()
+        .collect();
+    let signs = ANY_CHARACTER * count(chars.len() - framed.len()) + VARIATION;
+    if framed.len() < chars.len() && signs < EASY {
+        let framed = Cut::of(&framed, &context, true).guesses();
+        guesses.common = guesses.common.min(framed.common + signs);
+    }
+
+    // Something between the letters of a name or the digits of a number: "ali-ce", "12/25/1990".
+    let joined: Vec<char> = chars.iter().copied().filter(|c| c.is_alphanumeric()).collect();
+    let between = VARIATION * count(chars.len() - joined.len());
+    if joined.len() < chars.len() && between < EASY {
+        let all_digits = joined.iter().all(char::is_ascii_digit);
+        let joined = Cut::of(&joined, &context, true).guesses();
+        guesses.context = guesses.context.min(joined.context + between);
+        if all_digits {
+            guesses.common = guesses.common.min(joined.common + between);
+        }
+    }
+    guesses
+}
+
+/// The words of the context as they may be written.
+struct Context {
+    /// Forwards.
+    plain: Vec<Vec<char>>,
+    /// Backwards, and with "leet" undone, forwards and backwards.
+    varied: Vec<Vec<char>>,
+    /// The digits of its numbers.
+    numbers: Vec<Vec<char>>,
+}
+
+impl Context {
+    fn of(words: &[String]) -> Self {
+        let mut context = Self {
+            plain: words.iter().map(|word| word.chars().collect()).collect(),
+            varied: Vec::new(),
+            numbers: Vec::new(),
+        };
+        for word in &context.plain {
+            for reading in READINGS {
+                let read: Vec<char> = word.iter().map(|c| read(*c, reading)).collect();
+                context.varied.push(read.iter().rev().copied().collect());
+                context.varied.push(read);
+            }
+            if word.iter().all(char::is_ascii_digit) {
+                context.numbers.push(word.clone());
+            }
+        }
+        context.varied.sort_unstable();
+        context.varied.dedup();
+        context
+    }
+}
+
+/// A text in every way to read it.
+struct Text<'a> {
+    chars: &'a [char],
+    readings: [Vec<char>; READINGS.len()],
+    /// For the lists, which are ASCII: forwards and backwards; 0 stands for any other character.
+    forwards: [Vec<u8>; READINGS.len()],
+    backwards: [Vec<u8>; READINGS.len()],
+}
+
+impl<'a> Text<'a> {
+    fn of(chars: &'a [char]) -> Self {
+        let readings = READINGS.map(|reading| chars.iter().map(|c| read(*c, reading)).collect::<Vec<_>>());
+        let ascii = |c: &char| u8::try_from(*c).ok().filter(u8::is_ascii).unwrap_or(0);
+        Self {
+            chars,
+            forwards: readings.each_ref().map(|text| text.iter().map(ascii).collect()),
+            backwards: readings
+                .each_ref()
+                .map(|text| text.iter().rev().map(ascii).collect()),
+            readings,
+        }
+    }
+
+    /// The guesses of a common word in `length` characters from `start` on: as it is, backwards, or in "leet".
+    fn guesses_of_word(&self, start: usize, length: usize) -> Option<f64> {
+        let end = start + length;
+        let backwards = self.chars.len() - end..self.chars.len() - start;
+        let plain = &self.forwards[0][start..end];
+        if let Some(rank) = rank_of(plain) {
+            return Some(rank);
+        }
+        let has_letter = plain.iter().any(u8::is_ascii_alphabetic);
+        let varied = (0..READINGS.len()).find_map(|n| {
+            let read = &self.forwards[n][start..end];
+            if n > 0 && (!has_letter || read == plain) {
+                return None;
+            }
+            let forwards = if n > 0 { rank_of(read) } else { None };
+            forwards.or_else(|| rank_of(&self.backwards[n][backwards.clone()]))
+        });
+        varied.map(|rank| rank + VARIATION)
+    }
+}
+
+/// The cheapest cuts of the beginnings of a text: by the number of parts, with and without a word of the context, and by
+/// the length of the beginning.
+struct Cut {
+    least: Vec<[[f64; 2]; MAX_PARTS + 1]>,
+}
+
+impl Cut {
+    fn of(chars: &[char], context: &Context, with_repetitions: bool) -> Self {
+        let text = Text::of(chars);
+        let mut cut = Self {
+            least: vec![[[EASY; 2]; MAX_PARTS + 1]; chars.len() + 1],
+        };
+        cut.least[0][0][0] = 0.0;
+        for start in 0..chars.len() {
+            // No use in going on from where it is hard already.
+            if cut.least[start][..MAX_PARTS]
+                .iter()
+                .flatten()
+                .all(|least| *least >= EASY)
+            {
+                continue;
+            }
+            let rest = &chars[start..];
+            let mut any = 0.0;
+            for length in 1..=rest.len().min(MAX_ANY) {
+                any += ANY_CHARACTER;
+                cut.add(start, length, any, false);
+            }
+            for length in 3..=rest.len().min(MAX_WORD) {
+                if text.forwards[0][start + length - 1] == 0 {
+                    break;
+                }
+                if let Some(guesses) = text.guesses_of_word(start, length) {
+                    cut.add(start, length, guesses, false);
+                }
+            }
+            for length in 3..=rest.len() {
+                match guesses_of_pattern(&rest[..length]) {
+                    Some(guesses) => cut.add(start, length, guesses, false),
+                    None if length > MAX_PATTERN => break,
+                    None => {}
+                }
+            }
+            cut.add_context(&text, start, context);
+            if with_repetitions {
+                cut.add_repetitions(chars, start, context);
+            }
+        }
+        cut
+    }
+
+    fn add_context(&mut self, text: &Text, start: usize, context: &Context) {
+        /// Fewest digits of a telephone number that say whose it is.
+        const DIGITS: usize = 5;
+        let rest = &text.chars[start..];
+        for word in context.plain.iter().filter(|word| rest.starts_with(word)) {
+            self.add(start, word.len(), CONTEXT_WORD, true);
+        }
+        for reading in &text.readings {
+            let rest = &reading[start..];
+            for word in context.varied.iter().filter(|word| rest.starts_with(word)) {
+                self.add(start, word.len(), CONTEXT_WORD + VARIATION, true);
+            }
+        }
+        let digits = rest.iter().take_while(|c| c.is_ascii_digit()).count();
+        for length in DIGITS..=digits {
+            let piece = &rest[..length];
+            if context
+                .numbers
+                .iter()
+                .any(|number| number.windows(length).any(|window| window == piece))
+            {
+                self.add(start, length, CONTEXT_WORD, true);
+            }
+        }
+    }
+
+    fn add(&mut self, start: usize, length: usize, guesses: f64, of_context: bool) {
+        for parts in 0..MAX_PARTS {
+            for with_context in [false, true] {
+                let total = self.least[start][parts][usize::from(with_context)] + guesses;
+                let least =
+                    &mut self.least[start + length][parts + 1][usize::from(with_context || of_context)];
+                *least = least.min(total);
+            }
+        }
+    }
+
+    /// What repeats from `start` on, of the shortest period, unless it does so from the character before.
+    fn add_repetitions(&mut self, chars: &[char], start: usize, context: &Context) {
+        let rest = &chars[start..];
+        for period in 1..=rest.len() / 2 {
+            let repeated = rest
+                .iter()
+                .zip(&rest[period..])
+                .take_while(|(a, b)| a == b)
+                .count();
+            if repeated < period || period + repeated < 3 {
+                continue;
+            }
+            if start > 0 && chars[start - 1] == chars[start - 1 + period] && period > 1 {
+                continue;
+            }
+            let unit = if period == 1 {
+                Guesses {
+                    common: ANY_CHARACTER,
+                    context: EASY,
+                }
+            } else {
+                Self::of(&rest[..period], context, false).guesses()
+            };
+            let mut times = 1.0_f64;
+            for end in (period..=period + repeated).step_by(period).skip(1) {
+                times += 1.0;
+                self.add(start, end, unit.common + times.log10(), false);
+                self.add(start, end, unit.context + times.log10(), true);
+            }
+            // The last time may be cut off.
+            let end = period + repeated;
+            self.add(start, end, unit.common + (times + 1.0).log10(), false);
+            self.add(start, end, unit.context + (times + 1.0).log10(), true);
+            return;
+        }
+    }
+
+    /// zxcvbn's formula: parts may be in any order, and two unknown parts mean that all with one have been tried. With a
+    /// word of the context the latter is left out: it is that word which is tried with everything.
+    fn guesses(&self) -> Guesses {
+        let Some(end) = self.least.last() else {
+            return Guesses {
+                common: EASY,
+                context: EASY,
+            };
+        };
+        let [none, one, two, three, four] = end;
+        debug_assert!(none[1] >= EASY);
+        let tried_before = 10_f64.powi(4);
+        let common = one[0].min((2.0 * 10_f64.powf(two[0]) + tried_before).log10());
+        let context = one[1]
+            .min(two[1] + 2_f64.log10())
+            .min(three[1] + 6_f64.log10())
+            .min(four[1] + 24_f64.log10());
+        Guesses { common, context }
+    }
+}
+
+/// The rank of a common word, to half a decade.
+fn rank_of(word: &[u8]) -> Option<f64> {
+    /// Of a password that is listed without a rank: most of them are beyond the first thousand.
+    const UNRANKED: f64 = 3.0;
+    let half_decades = COMMON_WORDS.get(word).and_then(|rank| rank.parse().ok());
+    let ranked = half_decades.map(|rank: f64| 1.0 + rank / 2.0);
+    ranked.or_else(|| COMMON_PASSWORDS.get(word).map(|_| UNRANKED))
+}
+
+/// How a "1" is read: as itself, as all other characters too; as an i; as an l.
+const READINGS: [char; 3] = ['1', 'i', 'l'];
+
+/// The letter that a digit or sign stands for, where it is read as one.
+fn read(c: char, reading: char) -> char {
+    match c {
+        _ if reading == READINGS[0] => c,
+        '0' => 'o',
+        '1' | '!' | '|' => reading,
+        '2' => 'z',
+        '3' | '€' => 'e',
+        '4' | '@' => 'a',
+        '5' | '$' => 's',
+        '6' | '9' => 'g',
+        '7' | '+' => 't',
+        '8' => 'b',
+        other => other,
+    }
+}
+
+/// A sequence of code points, keys in a row, a year or a date: three or more characters.
+fn guesses_of_pattern(part: &[char]) -> Option<f64> {
+    let length = part.iter().fold(0.0_f64, |length, _| length + 1.0).log10();
+    let steps = |step: i64| {
+        part.windows(2)
+            .all(|pair| i64::from(u32::from(pair[1])) - i64::from(u32::from(pair[0])) == step)
+    };
+    if [1, -1, 2, -2].into_iter().any(steps) {
+        return Some(ANY_CHARACTER + length);
+    }
+    let forwards: String = part.iter().collect();
+    let backwards: String = part.iter().rev().collect();
+    let in_a_row = |text: &str| KEYBOARD.iter().any(|keys| keys.contains(text));
+    if in_a_row(&forwards) || in_a_row(&backwards) {
+        return Some(ANY_CHARACTER + VARIATION + length);
+    }
+    if !forwards.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| forwards[range].parse::<u32>().unwrap_or(0);
+    let is_date = |day: u32, month: u32| {
+        (1..=31).contains(&day) && (1..=12).contains(&month)
+            || (1..=31).contains(&month) && (1..=12).contains(&day)
+    };
+    let is_year = |year: u32| (1900..2100).contains(&year);
+    match part.len() {
+        4 if is_year(number(0..4)) => Some(YEAR),
+        6 if is_date(number(0..2), number(2..4)) || is_date(number(2..4), number(4..6)) => Some(DATE),
+        8 if is_date(number(0..2), number(2..4)) && is_year(number(4..8))
+            || is_date(number(4..6), number(6..8)) && is_year(number(0..4)) =>
+        {
+            Some(DATE)
+        }
+        _ => None,
+    }
+}

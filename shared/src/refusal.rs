@@ -1,4 +1,0 @@
-//! Why a value is refused.
-
-/// One short sentence that never quotes the value.
-pub type Refusal = &'static str;
