@@ -271,7 +271,7 @@ for (const [device, options] of /** @type {const} */ ([
     await register.getByText("Please correct what is marked.").waitFor();
     for (const [label, problem] of /** @type {const} */ ([
       ["Userid", "This must not have white space, control or invisible characters."],
-      ["Password", "This is too short."],
+      ["Password", "This must have at least 8 characters."],
       ["E-mail", "This must be an e-mail address of at most 254 characters."],
     ])) {
       const input = register.getByLabel(label);
