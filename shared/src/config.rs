@@ -613,14 +613,10 @@ mod tests {
     fn an_iam_token_is_shown_to_nobody_but_a_verified_server() {
         let with_iam = |url: &str| config(&[("DATABASE_IAM_AUTH", "true"), ("DATABASE_URL", url)]).err();
         assert_eq!(with_iam("postgres://people_app@db.example/people"), None);
-        for parameters in [
-            "sslmode=disable",
-            "sslmode=prefer",
-            "sslmode=require",
-            "sslmode=verify-ca",
-        ] {
+        for mode in ["disable", "prefer", "require", "verify-ca"] {
+            let url = format!("postgres://people_app@db.example/people?sslmode={mode}");
             assert_eq!(
-                with_iam(&format!("postgres://people_app@db.example/people?{parameters}")).as_deref(),
+                with_iam(&url).as_deref(),
                 Some("DATABASE_IAM_AUTH needs a DATABASE_URL with sslmode=verify-full, which is the default")
             );
         }
