@@ -77,14 +77,6 @@ fn document() -> OpenApi {
             .schemas
             .insert(name(&error), envelope(error.code(), error.message(), data));
     }
-    for (name, value) in &HEADERS[1..] {
-        let header = HeaderBuilder::new().schema(Some(text_of([*value])));
-        components.headers.insert(name.to_string(), header.build().into());
-    }
-    let header = HeaderBuilder::new().description(Some("The id of this request, also in the log"));
-    components
-        .headers
-        .insert("x-request-id".to_owned(), header.build().into());
     let schemas = json!(components.schemas);
     document.components = Some(components);
 
@@ -140,7 +132,7 @@ fn errors(operation: &Operation) -> Vec<Error> {
         .collect()
 }
 
-/// Puts the handler's own answers into the envelope, adds the errors, and to each answer the headers. The codes of the
+/// Puts the handler's own answers into the envelope, adds the errors, and to each answer its headers. The codes of the
 /// errors.
 fn complete(operation: &mut Operation, route: &dyn Served, schemas: &Value) -> Vec<u32> {
     let errors = errors(operation);
@@ -246,10 +238,6 @@ impl Status {
         let mut response = ResponseBuilder::new()
             .description(self.descriptions.join("\n\n"))
             .content(JSON, content.build());
-        for (name, _) in &HEADERS[1..] {
-            response = response.header_ref(name.as_str(), header_ref(name.as_str()));
-        }
-        response = response.header_ref("x-request-id", header_ref("x-request-id"));
         for (name, value) in route.headers() {
             let header = HeaderBuilder::new().schema(Some(text_of([*value])));
             response = response.header(*name, header.build());
@@ -298,10 +286,6 @@ fn text_of(values: impl IntoIterator<Item = impl Into<Value>>) -> RefOr<Schema> 
         .into()
 }
 
-fn header_ref(name: &str) -> Ref {
-    Ref::new(format!("#/components/headers/{name}"))
-}
-
 fn example(value: Value) -> RefOr<Example> {
     let mut example = Example::default();
     example.value = Some(value);
@@ -335,11 +319,15 @@ fn name(error: &Error) -> String {
 fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
     let scopes = Scopes::new();
     let password = Flow::Password(Password::new(functions::login::ROUTES[1].path(), scopes));
-    let password = OAuth2::with_description([password], "Log in with userid and password.");
+    let password = OAuth2::with_description(
+        [password],
+        "Log in: `username` is your userid, `password` its password. Leave `client_id` and `client_secret` empty: there are \
+        no clients with a secret.",
+    );
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("The `access_token` of a log-in."));
+        .description(Some("Or, instead, the `access_token` of an earlier log-in."));
     BTreeMap::from([
         ("password".to_owned(), SecurityScheme::OAuth2(password).into()),
         ("token".to_owned(), SecurityScheme::Http(bearer.build()).into()),
@@ -351,13 +339,18 @@ fn description() -> String {
         "Every answer is one JSON object, the envelope: `code`, `message`, `data`. The exception is \
         `POST /auth/token`, which answers as an OAuth2 token endpoint does (RFC 6749 §5).\n\n\
         `code` is 1 on success, and otherwise says what went wrong; `message` is fixed for each code.\n\n\
-        | HTTP | code | message |\n|--|--|--|\n"
+        ## Codes\n\n| HTTP | code | message |\n|--|--|--|\n"
             .to_owned();
     for error in Error::each() {
         let (status, code, message) = (error.status().as_u16(), error.code(), error.message());
         writeln!(text, "| {status} | `{code}` | {message} |").expect("a String");
     }
-    text + "\nA path or a method that does not exist is answered by the gateway where there is one, without an envelope.\n"
+    text += "\nA path or a method that does not exist is answered by the gateway where there is one, without an envelope.\n\n\
+        ## Headers of every response\n\n| header | value |\n|--|--|\n";
+    for (name, value) in &HEADERS {
+        writeln!(text, "| `{name}` | `{value}` |").expect("a String");
+    }
+    text + "| `x-request-id` | the id of this request, also in the log |\n"
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ const VIEWER: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// The routes.
-pub static PAGES: [Page; 5] = [
+pub static PAGES: [Page; 6] = [
     Page {
         path: "/docs",
         content_type: "text/html; charset=utf-8",
@@ -26,6 +26,12 @@ pub static PAGES: [Page; 5] = [
         content_type: "text/javascript; charset=utf-8",
         content_security_policy: NOTHING,
         content: Content::Text(include_str!("start.js")),
+    },
+    Page {
+        path: "/docs/style.css",
+        content_type: "text/css; charset=utf-8",
+        content_security_policy: NOTHING,
+        content: Content::Text(include_str!("style.css")),
     },
     Page {
         path: "/docs/swagger-ui-bundle.js",

@@ -32,20 +32,20 @@ const ROUTES = /** @type {const} */ ({
 });
 
 /**
- * The access token. In memory only: no other page and no later visitor of this browser finds it. A reload forgets it.
+ * The access token. In memory only: no other page and no later visitor of this browser finds it. A reload forgets it; the
+ * page says what a real application does about that.
  * @type {string | undefined}
  */
 let token;
 
-/** Something that is no answer of the service: no connection, or an answer of a gateway in between. */
-class NoAnswer extends Error {}
+/** @typedef {{ code: 0, message: string }} NoAnswer no connection, or an answer of a gateway in between */
 
 /**
  * Sends a request and reads the answer's envelope.
  * @template {keyof typeof ROUTES} N
  * @param {N} name
  * @param {Sent<N>} body
- * @returns {Promise<Answer<N>>}
+ * @returns {Promise<Answer<N> | NoAnswer>}
  */
 async function call(name, body) {
   const [method, path] = ROUTES[name];
@@ -58,18 +58,20 @@ async function call(name, body) {
     const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
     answer = await response.json();
   } catch {
-    throw new NoAnswer("The service cannot be reached. Try again later.");
+    return { code: 0, message: "The service cannot be reached. Try again later." };
   }
-  if (typeof answer.code !== "number") throw new NoAnswer("The service is busy. Try again later.");
-  return answer;
+  return typeof answer.code === "number" ? answer : { code: 0, message: "The service is busy. Try again later." };
 }
+
+/** @typedef {Exclude<{ [N in keyof typeof ROUTES]: Answer<N> }[keyof typeof ROUTES] | NoAnswer, { code: 1 }>} Refusal */
 
 /**
  * What a person is told of an answer that is no success. The code decides; `message` is for developers.
- * @param {Exclude<{ [N in keyof typeof ROUTES]: Answer<N> }[keyof typeof ROUTES], { code: 1 }>} answer
+ * @param {Refusal} answer
  */
 function explain(answer) {
   switch (answer.code) {
+    case 0: return answer.message;
     case 40101: return "The userid or the password is wrong.";
     case 40102:
     case 40103: return "You are logged out. Log in again.";
@@ -98,6 +100,7 @@ function element(id, kind) {
 const guest = element("guest", HTMLElement);
 const member = element("member", HTMLElement);
 const memberProblem = element("member-problem", HTMLElement);
+const registration = element("registration", HTMLDetailsElement);
 const forms = {
   register: element("register", HTMLFormElement),
   login: element("login", HTMLFormElement),
@@ -111,20 +114,22 @@ function tell(text) {
 /**
  * Shows the part for guests or the one for members, and tells people who do not see it by moving the focus there.
  * @param {User | undefined} user
- * @param {string} focus
+ * @param {string} status
  */
-function show(user, focus) {
+function show(user, status) {
+  tell(status);
   guest.hidden = user !== undefined;
   member.hidden = user === undefined;
   memberProblem.textContent = "";
   // What was typed, passwords above all, stays on no hidden part.
   for (const form of Object.values(forms)) {
     form.reset();
-    mark(form, "", []);
+    mark(form, "", {});
   }
+  registration.open = false;
   element("user", HTMLDListElement).replaceChildren();
   if (user) element("member-heading", HTMLElement).textContent = `Logged in as ${user.user_name}`;
-  element(focus, HTMLElement).focus();
+  element(user ? "member-heading" : "login-heading", HTMLElement).focus();
 }
 
 /** @param {User} user */
@@ -133,7 +138,7 @@ function list(user) {
     const term = document.createElement("dt");
     const description = document.createElement("dd");
     term.textContent = name;
-    description.textContent = value ?? "–";
+    description.textContent = String(value ?? "") || "–";
     return [term, description];
   });
   element("user", HTMLDListElement).replaceChildren(...rows);
@@ -149,38 +154,51 @@ function filledIn(form) {
 }
 
 /**
- * Shows a problem above the form and, where the service names fields, at each of them.
+ * Shows a problem beside the form's button, and at fields what is wrong with them. The first of those gets the focus.
  * @param {HTMLFormElement} form
  * @param {string} problem
- * @param {{ field: string, message: string }[]} errors
+ * @param {Record<string, string>} errors by the field's name
  */
 function mark(form, problem, errors) {
   const alert = form.querySelector("[role=alert]");
   if (alert) alert.textContent = problem;
   for (const input of form.querySelectorAll("input")) {
-    const error = errors.find(({ field }) => field === input.name);
-    input.setAttribute("aria-invalid", String(error !== undefined));
-    element(`${input.id}-error`, HTMLElement).textContent = error ? `This ${error.message}.` : "";
+    const error = errors[input.name] ?? "";
+    input.setAttribute("aria-invalid", String(error !== ""));
+    element(`${input.id}-error`, HTMLElement).textContent = error;
   }
   const first = form.querySelector("input[aria-invalid=true]");
   if (first instanceof HTMLElement) first.focus();
 }
 
 /**
- * Runs `action`, one at a time, and shows what keeps it from its end.
- * @param {(problem: string) => void} complain
+ * Shows in a form why it was refused.
+ * @param {HTMLFormElement} form
+ * @param {Refusal} answer
+ */
+function refuse(form, answer) {
+  if (answer.code === 42201) {
+    const errors = answer.data.errors.map(({ field, message }) => [field, `This ${message}.`]);
+    mark(form, explain(answer), Object.fromEntries(errors));
+  } else if (answer.code === 40901) {
+    mark(form, "Please correct what is marked.", { userid: explain(answer) });
+  } else {
+    mark(form, explain(answer), {});
+  }
+}
+
+/**
+ * Runs `action`, one at a time, without what was said before.
  * @param {() => Promise<void>} action
  */
-async function attempt(complain, action) {
+async function attempt(action) {
   if (document.body.ariaBusy === "true") return;
   document.body.ariaBusy = "true";
-  complain("");
   tell("");
+  memberProblem.textContent = "";
+  for (const form of Object.values(forms)) mark(form, "", {});
   try {
     await action();
-  } catch (error) {
-    if (!(error instanceof NoAnswer)) throw error;
-    complain(error.message);
   } finally {
     document.body.ariaBusy = "false";
   }
@@ -194,7 +212,7 @@ function onSubmit(name, action) {
   const form = forms[name];
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    void attempt((problem) => mark(form, problem, []), () => action(form));
+    void attempt(() => action(form));
   });
 }
 
@@ -203,32 +221,38 @@ function onSubmit(name, action) {
  * @param {() => Promise<void>} action
  */
 function onClick(id, action) {
-  const complain = (/** @type {string} */ problem) => { memberProblem.textContent = problem; };
-  element(id, HTMLButtonElement).addEventListener("click", () => void attempt(complain, action));
+  element(id, HTMLButtonElement).addEventListener("click", () => void attempt(action));
 }
+
+/**
+ * Sends what is in the form for a log-in.
+ * @param {string} status what to tell when it has worked
+ */
+async function logIn(status) {
+  const { userid = "", password = "" } = filledIn(forms.login);
+  const answer = await call("login", { userid, password });
+  if (answer.code !== 1) return refuse(forms.login, answer);
+  token = answer.data.access_token;
+  show(answer.data.user_info, status);
+}
+
+registration.addEventListener("toggle", () => {
+  if (registration.open) element("register-userid", HTMLInputElement).focus();
+});
 
 onSubmit("register", async (form) => {
   const { userid = "", password = "", ...rest } = filledIn(form);
   const answer = await call("register", { userid, password, ...rest });
-  if (answer.code !== 1) {
-    return mark(form, explain(answer), answer.code === 42201 ? answer.data.errors : []);
-  }
-  form.reset();
-  tell(`Registered as ${answer.data.user_info.userid}. Now log in.`);
-  element("login-userid", HTMLInputElement).value = answer.data.user_info.userid;
-  element("login-password", HTMLInputElement).focus();
+  if (answer.code !== 1) return refuse(form, answer);
+  const welcome = `Registered as ${answer.data.user_info.userid}.`;
+  // Whoever has just chosen a password is not asked for it again, unless the log-in fails: then its form is filled in.
+  show(undefined, welcome);
+  element("login-userid", HTMLInputElement).value = userid;
+  element("login-password", HTMLInputElement).value = password;
+  await logIn(welcome);
 });
 
-onSubmit("login", async (form) => {
-  const { userid = "", password = "" } = filledIn(form);
-  const answer = await call("login", { userid, password });
-  if (answer.code !== 1) {
-    return mark(form, explain(answer), answer.code === 42201 ? answer.data.errors : []);
-  }
-  token = answer.data.access_token;
-  tell("You are logged in.");
-  show(answer.data.user_info, "member-heading");
-});
+onSubmit("login", () => logIn("You are logged in."));
 
 onClick("me", async () => {
   const answer = await call("me", undefined);
@@ -254,8 +278,7 @@ onClick("logout", async () => {
 /** @param {string} why */
 function leave(why) {
   token = undefined;
-  tell(why);
-  show(undefined, "login-heading");
+  show(undefined, why);
 }
 
 export {};

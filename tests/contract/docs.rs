@@ -1,6 +1,6 @@
 //! What describes the interface: the pages, and whether the service is as its description says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
 use lambda_http::Body;
@@ -44,6 +44,7 @@ async fn every_page_is_there_with_the_headers_of_every_answer() {
         "/",
         "/docs",
         "/docs/start.js",
+        "/docs/style.css",
         "/docs/swagger-ui-bundle.js",
         "/docs/swagger-ui.css",
         "/example.css",
@@ -350,8 +351,18 @@ async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
 /// and there is no other, but those of the body and of CORS.
 #[track_caller]
 fn assert_headers(description: &Value, response: &Value, reply: &Reply, what: &str) {
-    let documented = members(&response["headers"]);
+    let common = common_headers(description);
+    for (name, value) in &common {
+        let found = reply.header(name);
+        match value {
+            Some(value) => assert_eq!(found, Some(value.as_str()), "{what}: {name}"),
+            None => assert!(found.is_some(), "{what}: {name}"),
+        }
+    }
+    let nothing = Map::new();
+    let documented = response["headers"].as_object().unwrap_or(&nothing);
     for (name, header) in documented {
+        assert!(!common.contains_key(name), "{what}: {name} is every answer's");
         let found = reply.header(name);
         let values = &resolve(description, header)["schema"]["enum"];
         match values.as_array() {
@@ -360,17 +371,42 @@ fn assert_headers(description: &Value, response: &Value, reply: &Reply, what: &s
         }
     }
     for name in reply.headers.keys().map(axum::http::HeaderName::as_str) {
-        let common = [
-            "content-type",
-            "content-length",
-            "vary",
-            "access-control-expose-headers",
-        ];
+        let elsewhere = ["content-length", "vary", "access-control-expose-headers"];
         assert!(
-            documented.contains_key(name) || common.contains(&name),
+            documented.contains_key(name) || common.contains_key(name) || elsewhere.contains(&name),
             "{what}: {name}"
         );
     }
+}
+
+/// The table of headers in the description's text: the names, and the values where they are always the same.
+fn common_headers(description: &Value) -> BTreeMap<String, Option<String>> {
+    let text = description["info"]["description"].as_str().expect("text");
+    let (_, table) = text
+        .split_once("## Headers of every response")
+        .expect("the table");
+    let rows = table.lines().filter_map(|line| {
+        let (name, value) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let value = value.strip_suffix(" |")?;
+        let value = value.strip_prefix('`').and_then(|value| value.strip_suffix('`'));
+        Some((name.to_owned(), value.map(str::to_owned)))
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_headers_of_every_answer_are_described_once() {
+    let names: Vec<_> = common_headers(&description()).into_keys().collect();
+    let expected = [
+        "cache-control",
+        "content-security-policy",
+        "content-type",
+        "referrer-policy",
+        "strict-transport-security",
+        "x-content-type-options",
+        "x-request-id",
+    ];
+    assert_eq!(names, expected);
 }
 
 #[tokio::test]

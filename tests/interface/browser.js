@@ -25,10 +25,11 @@ const browser = await chromium.launch({
 
 /**
  * Opens a page and, at its end, asserts that nothing went wrong behind it: no violation of the content security policy,
- * no error on the console but for answers of this many 4xx, no request to another host.
+ * no error on the console but for answers of this many 4xx and this many requests that the test lets fail, no request to
+ * another host.
  * @param {string} title
  * @param {import("playwright-core").BrowserContextOptions} options
- * @param {(page: import("playwright-core").Page) => Promise<{ refusals: number }>} test
+ * @param {(page: import("playwright-core").Page) => Promise<{ refusals: number, failures?: number }>} test
  */
 async function check(title, options, test) {
   const context = await browser.newContext(options);
@@ -37,10 +38,12 @@ async function check(title, options, test) {
   /** @type {string[]} */
   const problems = [];
   let refusals = 0;
+  let failures = 0;
   page.on("pageerror", (error) => problems.push(`thrown: ${error.message}`));
   page.on("console", (message) => {
     if (message.type() !== "error" && message.type() !== "warning") return;
     if (/the server responded with a status of 4\d\d/.test(message.text())) refusals += 1;
+    else if (message.text().includes("net::ERR_FAILED")) failures += 1;
     else problems.push(`${message.type()}: ${message.text()}`);
   });
   page.on("request", (request) => {
@@ -49,7 +52,7 @@ async function check(title, options, test) {
   await page.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`refused by the policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`)));
   const expected = await test(page);
-  assert.deepEqual({ problems, refusals }, { problems: [], refusals: expected.refusals }, title);
+  assert.deepEqual({ problems, refusals, failures }, { problems: [], failures: 0, ...expected }, title);
   await context.close();
   console.log(`ok    ${title}`);
 }
@@ -77,8 +80,35 @@ async function assertAccessible(page, excluded = []) {
       `${impact} ${id} ${nodes.map((/** @type {any} */ node) => node.html.slice(0, 120)).join("\n    ")}`);
   }, excluded);
   assert.deepEqual(violations.filter((/** @type {string} */ found) => /^(serious|critical)/.test(found)), []);
-  const [wide, width] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-  assert.ok(wide <= width, `${wide} wide, in a window of ${width}`);
+  await assertFits(page);
+}
+
+/**
+ * Nothing to scroll sideways: neither the page, nor anything in it but code. A phone's browser would make its window wider
+ * than the screen instead.
+ * @param {import("playwright-core").Page} page
+ */
+async function assertFits(page) {
+  const wide = await page.evaluate((width) => [...document.querySelectorAll("*")].filter((element) => {
+    const { overflowX } = getComputedStyle(element);
+    const scrolls = element.scrollWidth > element.clientWidth && (overflowX === "auto" || overflowX === "scroll");
+    return (scrolls || element.getBoundingClientRect().right > width + 1) && !element.closest("pre") && !element.closest("svg");
+  }).map((element) => element.outerHTML.slice(0, 160)), page.viewportSize()?.width ?? 0);
+  assert.deepEqual(wide, []);
+  const width = await page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(width <= (page.viewportSize()?.width ?? 0), `${width} wide`);
+}
+
+/**
+ * Wholly on the screen, without a scroll.
+ * @param {import("playwright-core").Locator} locator
+ */
+async function assertInSight(locator) {
+  await locator.waitFor();
+  const { width, height } = locator.page().viewportSize() ?? { width: 0, height: 0 };
+  const box = await locator.boundingBox();
+  const inside = box && box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
+  assert.ok(inside, `${locator}: ${JSON.stringify(box)}`);
 }
 
 /**
@@ -90,19 +120,46 @@ async function registerBehindThePage(page, userid) {
   assert.equal(answer.status(), 200);
 }
 
+/**
+ * Opens Swagger UI with all operations of the description.
+ * @param {import("playwright-core").Page} page
+ */
+async function openDocs(page) {
+  const { paths } = await (await page.request.get(`${base}/openapi.json`)).json();
+  const operations = Object.values(paths).flatMap((/** @type {object} */ path) => Object.keys(path));
+  await page.goto(`${base}/docs`);
+  await page.locator(".opblock").nth(operations.length - 1).waitFor();
+  assert.equal(await page.locator(".opblock").count(), operations.length);
+}
+
+/**
+ * Opens Authorize, and types without looking where: the user name has the focus.
+ * @param {import("playwright-core").Page} page
+ * @param {string} userid
+ * @param {string} password
+ */
+async function authorize(page, userid, password) {
+  await page.getByRole("button", { name: "Authorize", exact: true }).click();
+  const dialog = page.locator(".auth-container", { hasText: "OAuth2" });
+  await dialog.waitFor();
+  await page.keyboard.type(userid);
+  await page.keyboard.press("Tab");
+  await page.keyboard.type(password);
+  assert.equal(await dialog.getByLabel("username:").inputValue(), userid);
+  assert.equal(await dialog.getByLabel("password:").inputValue(), password);
+  return dialog;
+}
+
 await check("Swagger UI: Authorize with userid and password, then GET /auth/me answers 200", {}, async (page) => {
   const userid = `swagger-${process.pid}`;
   await registerBehindThePage(page, userid);
-  await page.goto(`${base}/docs`);
-  await page.locator(".opblock").nth(5).waitFor();
-  assert.equal(await page.locator(".opblock").count(), 6);
+  await openDocs(page);
   await screenshot(page, "docs");
 
-  await page.getByRole("button", { name: "Authorize" }).click();
-  const dialog = page.locator(".auth-container", { hasText: "OAuth2" });
-  await dialog.getByLabel("username:").fill(userid);
-  await dialog.getByLabel("password:").fill(PASSWORD);
-  await screenshot(page, "docs-authorize");
+  const dialog = await authorize(page, userid, PASSWORD);
+  await dialog.getByText("username is your userid").waitFor();
+  await dialog.getByText("Leave client_id and client_secret empty").waitFor();
+  await page.screenshot({ path: join(screenshots, "docs-authorize.png") });
   await dialog.getByRole("button", { name: "Apply given OAuth2 credentials" }).click();
   await dialog.getByRole("button", { name: "Remove authorization" }).waitFor();
   await page.getByRole("button", { name: "Close" }).first().click();
@@ -119,35 +176,92 @@ await check("Swagger UI: Authorize with userid and password, then GET /auth/me a
 });
 
 await check("Swagger UI: a wrong password is said so", {}, async (page) => {
-  await page.goto(`${base}/docs`);
-  await page.getByRole("button", { name: "Authorize" }).click();
-  const dialog = page.locator(".auth-container", { hasText: "OAuth2" });
-  await dialog.getByLabel("username:").fill("nobody");
-  await dialog.getByLabel("password:").fill("wrong");
+  await openDocs(page);
+  const dialog = await authorize(page, "nobody", "wrong");
   await dialog.getByRole("button", { name: "Apply given OAuth2 credentials" }).click();
   await dialog.getByText("The username or the password is wrong.").waitFor();
   await screenshot(page, "docs-wrong-password");
   return { refusals: 1 };
 });
 
-await check("Swagger UI: on a phone", PHONE, async (page) => {
-  await page.goto(`${base}/docs`);
-  await page.locator(".opblock").nth(5).waitFor();
-  // Swagger UI's own: pale greys, buttons in buttons, and a list of servers without a label.
-  await assertAccessible(page, ["color-contrast", "nested-interactive", "select-name"]);
-  await screenshot(page, "docs-phone");
+await check("Swagger UI: the operations come first, then the codes and the common headers", {}, async (page) => {
+  await openDocs(page);
+  const top = async (/** @type {import("playwright-core").Locator} */ of) => (await of.boundingBox())?.y ?? NaN;
+  assert.equal(await page.locator(".info table").count(), 0);
+  assert.equal(await page.locator("table").count(), 2);
+  const operations = await top(page.locator(".opblock").last());
+  const codes = await top(page.locator("table", { hasText: "40101" }));
+  const headers = await top(page.locator("table", { hasText: "x-request-id" }));
+  assert.ok(operations < codes && codes < headers, `${operations}, ${codes}, ${headers}`);
   return { refusals: 0 };
 });
 
-for (const [device, options] of /** @type {const} */ ([["desktop", {}], ["phone", { ...PHONE, colorScheme: "dark" }]])) {
+await check("Swagger UI: dark while the system is dark", { colorScheme: "dark" }, async (page) => {
+  await openDocs(page);
+  // How bright a colour is, of 255.
+  const brightness = (/** @type {string} */ property) => page.locator(".tables td").last().evaluate((cell, property) => {
+    const transparent = "rgba(0, 0, 0, 0)";
+    /** @type {Element | null} */
+    let element = cell;
+    const colour = () => element ? getComputedStyle(element).getPropertyValue(property) : "rgb(255, 255, 255)";
+    while (element && colour() === transparent) element = element.parentElement;
+    return Math.max(...(colour().match(/\d+/g) ?? []).slice(0, 3).map(Number));
+  }, property);
+  assert.ok(await brightness("background-color") < 64 && await brightness("color") > 192);
+  await page.locator("#operations-session-login .opblock-summary-control").click();
+  await page.locator("#operations-session-login .responses-wrapper").waitFor();
+  await screenshot(page, "docs-dark");
+  await page.emulateMedia({ colorScheme: "light" });
+  assert.ok(await brightness("background-color") > 192 && await brightness("color") < 96);
+  return { refusals: 0 };
+});
+
+for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+  await check(`Swagger UI: on a phone, ${colorScheme}`, { ...PHONE, colorScheme }, async (page) => {
+    await openDocs(page);
+    // Swagger UI's own: pale greys, buttons in buttons, and a list of servers without a label.
+    const excluded = ["color-contrast", "nested-interactive", "select-name"];
+    await assertAccessible(page, excluded);
+    await screenshot(page, `docs-phone-${colorScheme}`);
+    await page.getByRole("button", { name: "Authorize", exact: true }).click();
+    await page.locator(".auth-container").first().waitFor();
+    await assertFits(page);
+    await page.screenshot({ path: join(screenshots, `docs-phone-${colorScheme}-authorize.png`) });
+    await page.getByRole("button", { name: "Close" }).first().click();
+    for (const operation of await page.locator(".opblock-summary-control").all()) await operation.click();
+    const health = page.locator("#operations-service-health");
+    await health.getByRole("button", { name: "Execute" }).click();
+    await health.locator(".live-responses-table .response").waitFor();
+    await assertFits(page);
+    await screenshot(page, `docs-phone-${colorScheme}-open`);
+    return { refusals: 0 };
+  });
+}
+
+for (const [device, options] of /** @type {const} */ ([
+  ["desktop", {}], ["phone", PHONE], ["dark phone", { ...PHONE, colorScheme: "dark" }],
+])) {
   await check(`the example on a ${device}: from refusals to the log-out`, options, async (page) => {
-    const userid = `${device}-${process.pid}`;
+    const name = device.replace(" ", "-");
+    const userid = `${name}-${process.pid}`;
     const status = page.getByRole("status");
-    const register = page.getByRole("region", { name: "Register" });
+    const register = page.getByRole("form", { name: "Register" });
+    const toggle = page.getByText("No account yet? Register");
     const login = page.getByRole("region", { name: "Log in" });
+    const focus = () => page.evaluate(() => document.activeElement?.id);
     await page.goto(base);
     await assertAccessible(page);
-    await screenshot(page, `example-${device}`);
+    await screenshot(page, `example-${name}`);
+
+    // What most people came for is in the first screenful, and what they do once is a key away.
+    await assertInSight(login.getByRole("button"));
+    await assertInSight(toggle);
+    assert.equal(await register.isVisible(), false);
+    await login.getByRole("button").focus();
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await register.waitFor();
+    await page.waitForFunction(() => document.activeElement?.id === "register-userid");
 
     // Every refused field is marked, with its reason, and the first has the focus.
     await register.getByLabel("Userid").fill("white space");
@@ -157,7 +271,7 @@ for (const [device, options] of /** @type {const} */ ([["desktop", {}], ["phone"
     await register.getByText("Please correct what is marked.").waitFor();
     for (const [label, problem] of /** @type {const} */ ([
       ["Userid", "This must not have white space, control or invisible characters."],
-      ["Password", "This is too short."],
+      ["Password", "This must have at least 8 characters."],
       ["E-mail", "This must be an e-mail address of at most 254 characters."],
     ])) {
       const input = register.getByLabel(label);
@@ -166,56 +280,82 @@ for (const [device, options] of /** @type {const} */ ([["desktop", {}], ["phone"
       assert.equal(await page.locator(`#${described}`).innerText(), problem);
     }
     assert.equal(await register.getByLabel("Name").getAttribute("aria-invalid"), "false");
-    assert.equal(await page.evaluate(() => document.activeElement?.id), "register-userid");
+    assert.equal(await focus(), "register-userid");
+    await assertInSight(register.getByLabel("Userid"));
     await assertAccessible(page);
-    await screenshot(page, `example-${device}-refused`);
-
-    await register.getByLabel("Userid").fill(userid);
-    await register.getByLabel("Password").fill(PASSWORD);
-    await register.getByLabel("E-mail").fill("");
-    await register.getByLabel("Name").fill("<b>Ａlice</b> 王小明");
-    await register.getByRole("button").click();
-    await status.getByText(`Registered as ${userid}. Now log in.`).waitFor();
-    assert.equal(await page.evaluate(() => document.activeElement?.id), "login-password");
-    assert.equal(await register.locator("[aria-invalid=true]").count(), 0);
+    await screenshot(page, `example-${name}-refused`);
 
     // Taken, in another case too.
-    await register.getByLabel("Userid").fill(userid.toUpperCase());
+    await registerBehindThePage(page, `taken-${userid}`);
+    await register.getByLabel("Userid").fill(`TAKEN-${userid}`);
     await register.getByLabel("Password").fill(PASSWORD);
-    await register.getByLabel("Password").press("Enter");
+    await register.getByLabel("E-mail").fill("");
+    await register.getByLabel("E-mail").press("Enter");
     await register.getByText("This userid is taken. Choose another one.").waitFor();
-    await screenshot(page, `example-${device}-taken`);
+    assert.equal(await focus(), "register-userid");
+    await assertInSight(register.getByText("This userid is taken. Choose another one."));
+    await screenshot(page, `example-${name}-taken`);
 
-    await login.getByLabel("Password").fill("wrong");
-    await login.getByRole("button").click();
-    await login.getByText("The userid or the password is wrong.").waitFor();
-    await login.getByLabel("Password").fill(PASSWORD);
-    await login.getByRole("button").click();
-
-    // A name is text, whatever is in it.
+    // Whoever has registered is logged in. A name is text, whatever is in it.
+    await register.getByLabel("Userid").fill(userid);
+    await register.getByLabel("Name").fill("<b>Ａlice</b> 王小明");
+    await register.getByRole("button").click();
     const member = page.getByRole("region", { name: "Logged in as <b>Ａlice</b> 王小明" });
     await member.waitFor();
+    await assertInSight(status.getByText(`Registered as ${userid}.`));
     assert.deepEqual([await register.isVisible(), await login.isVisible()], [false, false]);
-    assert.equal(await page.evaluate(() => document.activeElement?.id), "member-heading");
+    assert.equal(await focus(), "member-heading");
+    await assertInSight(member.getByRole("heading"));
     await member.getByRole("button", { name: "Who am I?" }).click();
     await member.locator("dd").filter({ hasText: userid }).waitFor();
     assert.equal(await member.locator("b").count(), 0);
     await assertAccessible(page);
-    await screenshot(page, `example-${device}-me`);
+    await screenshot(page, `example-${name}-me`);
 
     await member.getByRole("button", { name: "Log out" }).click();
-    await status.getByText("You are logged out.").waitFor();
+    await assertInSight(status.getByText("You are logged out."));
     assert.equal(await member.isVisible(), false);
     // Nothing of before is left, a password least of all.
     assert.deepEqual(await page.locator("input").evaluateAll((all) => all.map((/** @type {any} */ input) => input.value).join("")), "");
-    assert.equal((await page.locator(".problem").allInnerTexts()).join(""), "");
-    assert.equal(await page.evaluate(() => document.activeElement?.id), "login-heading");
+    assert.equal((await page.locator(".problem").allTextContents()).join(""), "");
+    assert.equal(await register.isVisible(), false);
+    assert.equal(await focus(), "login-heading");
     const kept = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
     assert.deepEqual(kept, [0, 0, ""]);
-    await screenshot(page, `example-${device}-logged-out`);
+    await screenshot(page, `example-${name}-logged-out`);
+
+    await login.getByLabel("Userid").fill(userid);
+    await login.getByLabel("Password").fill("wrong");
+    await login.getByLabel("Password").press("Enter");
+    await assertInSight(login.getByText("The userid or the password is wrong."));
+    await screenshot(page, `example-${name}-wrong`);
+    await login.getByLabel("Password").fill(PASSWORD);
+    await login.getByRole("button").click();
+    await member.waitFor();
+    await assertInSight(status.getByText("You are logged in."));
     return { refusals: 3 };
   });
 }
+
+await check("the example: whoever is registered and cannot be logged in has the log-in filled in", PHONE, async (page) => {
+  const userid = `half-${process.pid}`;
+  await page.goto(base);
+  await page.getByText("No account yet? Register").click();
+  const register = page.getByRole("form", { name: "Register" });
+  await register.getByLabel("Userid").fill(userid);
+  await register.getByLabel("Password").fill(PASSWORD);
+  await page.route("**/auth/login", (route) => route.abort());
+  await register.getByRole("button").click();
+  const login = page.getByRole("region", { name: "Log in" });
+  await assertInSight(login.getByText("The service cannot be reached. Try again later."));
+  await assertInSight(page.getByRole("status").getByText(`Registered as ${userid}.`));
+  await screenshot(page, "example-phone-half");
+  await page.unroute("**/auth/login");
+  await login.getByRole("button").click();
+  await page.getByRole("region", { name: `Logged in as ${userid}` }).waitFor();
+  // The browser says itself that the request got no answer.
+  return { refusals: 0, failures: 1 };
+});
 
 await check("the example: a service that cannot be reached, and a token that died elsewhere", {}, async (page) => {
   const userid = `fault-${process.pid}`;

@@ -27,8 +27,9 @@ assert.deepEqual(refused.error.data.errors.map(({ field }) => field), ["userid",
 
 // As anybody would write it: an answer of one kind, a refusal of one kind.
 const { data, error } = await client.POST("/auth/login", { body: { userid, password } });
-assert.equal(error, undefined);
-const headers = { authorization: `Bearer ${data.data.access_token}` };
+if (error) throw new Error(`${error.code}: ${error.message}`);
+const headers = { authorization: `${data.data.token_type} ${data.data.access_token}` };
+assert.equal(data.data.user_info.userid, userid);
 
 const wrong = await client.POST("/auth/login", { body: { userid, password: "wrong" } });
 assert.equal(wrong.error?.code, 40101);
