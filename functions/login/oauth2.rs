@@ -16,7 +16,7 @@ use shared::telemetry::LoginWay;
 use shared::users::UserId;
 use utoipa::ToSchema;
 
-/// Answers a form as [`answer`] does, and nothing else.
+/// Answers a form as `POST /auth/login` does, and nothing else.
 ///
 /// # Errors
 /// 41501, 42901, 50001, 50301.

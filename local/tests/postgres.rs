@@ -294,12 +294,23 @@ fn a_throwaway_is_fast_and_leaves_nothing() {
 #[test]
 fn what_killed_runs_have_left_is_swept_by_the_next_and_what_is_used_is_not() {
     let directory = |what: &str| env::temp_dir().join(format!("people-test-{what}-{}", process::id()));
-    let (left, used) = (directory("left"), directory("used"));
-    for path in [&left, &used] {
+    let (left, used, new) = (directory("left"), directory("used"), directory("new"));
+    for path in [&left, &used, &new] {
         fs::create_dir_all(path.join("pg-15.new")).expect("a directory");
         for lock in ["local.lock", "server.lock"] {
             fs::write(path.join(lock), "").expect("a file");
         }
+    }
+    // One that was made just now may be about to be locked.
+    for path in [&left, &used] {
+        let directory = fs::File::open(path).expect("our directory");
+        let made = directory
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .expect("a time");
+        directory
+            .set_modified(made - Duration::from_mins(2))
+            .expect("ours");
     }
     // As an initdb does whose starter was killed.
     let lock = fs::File::open(used.join("server.lock")).expect("our file");
@@ -308,11 +319,14 @@ fn what_killed_runs_have_left_is_swept_by_the_next_and_what_is_used_is_not() {
     let other = Server::throwaway().expect("it starts");
     assert!(!left.exists());
     assert!(used.exists());
+    assert!(new.exists());
     assert_eq!(sql(running.url(), "SELECT 'here'").expect("a query"), "here");
     drop(lock);
     other.stop().expect("it stops");
     running.stop().expect("it stops");
-    fs::remove_dir_all(used).expect("our directory");
+    for path in [used, new] {
+        fs::remove_dir_all(path).expect("our directory");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::Path;
 use std::process;
+use std::time::Duration;
 
 use super::account::Account;
 use super::{Error, at};
@@ -40,8 +41,14 @@ pub(super) fn for_server(home: &Path, account: Account) -> Result<Option<File>, 
 /// Removes the directories in `parent` that begin with `prefix` and that nobody uses: their process was killed at a moment
 /// when nothing was there to remove them.
 pub(super) fn remove_unused(parent: &Path, prefix: &str) {
+    /// By then whoever made a directory has locked it.
+    const AGE: Duration = Duration::from_mins(1);
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        if !modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > AGE)) {
+            continue;
+        }
         let is_free = |name| match File::open(entry.path().join(name)) {
             Ok(file) => file.try_lock().is_ok(),
             // Somebody was, or is, removing it.
