@@ -290,6 +290,13 @@ class Template(unittest.TestCase):
         self.assertEqual((permission["Principal"], permission["SourceArn"]), ("events.amazonaws.com", "<PurgeHourly.Arn>"))
 
     @with_each_database
+    def test_one_failed_purge_is_one_error_and_no_alarm(self, stack):
+        config, = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+        self.assertEqual((config["FunctionName"], config["MaximumRetryAttempts"]), ("<Purge>", 0))
+        alarm = stack.resources["PurgeErrorsAlarm"]["Properties"]
+        self.assertEqual((alarm["Statistic"], alarm["Threshold"], alarm["Period"]), ("Sum", 2, 6 * 3600))
+
+    @with_each_database
     def test_every_route_is_throttled(self, stack):
         stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
         self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in ROUTES})
