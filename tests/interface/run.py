@@ -58,7 +58,7 @@ def prepare():
         REDOCLY_TELEMETRY="off", REDOCLY_SUPPRESS_UPDATE_NOTICE="true")
     run("a typed client", PROGRAMS / "openapi-typescript", DESCRIPTION, "--output", HERE / "generated/people.d.ts")
     run("the example and the tests compile with it", PROGRAMS / "tsc", "--project", HERE)
-    run("cargo build", "cargo", "build", "--quiet", "--locked", "--package", "local", cwd=ROOT)
+    run("cargo build", "cargo", "build", "--quiet", "--locked", "--workspace", "--bin", "local", cwd=ROOT)
 
 
 class Service:
