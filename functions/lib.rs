@@ -23,8 +23,8 @@ pub struct Function {
     pub needs: &'static [Need],
     /// What the gateway sends it; none when it is invoked by something else.
     pub routes: Vec<&'static dyn Served>,
-    /// What its routes say of themselves.
-    pub description: Option<utoipa::openapi::OpenApi>,
+    /// Makes what its routes say of themselves: work that whoever serves them does not need.
+    pub description: Option<fn() -> utoipa::openapi::OpenApi>,
     /// Static files, which are routes without a description.
     pub pages: &'static [Page],
 }
@@ -58,7 +58,7 @@ fn with_routes<S: State, D: OpenApi>(name: &'static str, routes: &'static [Route
         name,
         needs: S::NEEDS,
         routes: served(routes),
-        description: Some(D::openapi()),
+        description: Some(D::openapi),
         pages: &[],
     }
 }

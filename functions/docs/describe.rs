@@ -56,11 +56,8 @@ fn text() -> String {
 fn document() -> OpenApi {
     let mut document = Document::openapi();
     let functions = functions::all();
-    for description in functions
-        .iter()
-        .filter_map(|function| function.description.clone())
-    {
-        document.merge(description);
+    for description in functions.iter().filter_map(|function| function.description) {
+        document.merge(description());
     }
     document.info.description = Some(description());
     // It would be the crate's. The service is nobody else's to use.

@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions as _, Executor as _};
 use crate::harness::{Database, Service};
 
 /// The seed's tables as its ORM writes them; tests replace parts of this.
-const TABLES: &str = r#"
+pub const TABLES: &str = r#"
     CREATE SCHEMA IF NOT EXISTS people;
     CREATE TABLE people."user" (
         user_id UUID NOT NULL,

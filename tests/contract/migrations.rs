@@ -23,30 +23,7 @@ struct Models {
 
 /// Nothing but types and keys.
 const PLAIN: Models = Models {
-    tables: r#"
-        CREATE SCHEMA people;
-        CREATE TABLE people."user" (
-            user_id UUID NOT NULL,
-            user_name TEXT,
-            country TEXT,
-            job TEXT,
-            phone TEXT,
-            email TEXT,
-            init_cn_level TEXT,
-            reg_time TIMESTAMP WITH TIME ZONE,
-            password_hash TEXT,
-            PRIMARY KEY (user_id)
-        );
-        CREATE TABLE people.user_session (
-            session_id UUID NOT NULL,
-            user_id UUID,
-            token TEXT,
-            login_time TIMESTAMP WITH TIME ZONE,
-            logout_time TIMESTAMP WITH TIME ZONE,
-            PRIMARY KEY (session_id),
-            FOREIGN KEY(user_id) REFERENCES people."user" (user_id)
-        );
-    "#,
+    tables: crate::adoption::TABLES,
     nullable: true,
     kept_indexes: &[],
 };

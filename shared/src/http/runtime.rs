@@ -37,19 +37,11 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     let environment = &Environment::of_process();
     let instance = &OnceCell::new();
     let state = move || instance.get_or_try_init(|| Box::pin(S::load(environment)));
-    let trusted_proxy = match TrustedProxy::from_environment(environment) {
-        Ok(trusted_proxy) => trusted_proxy,
-        Err(error) => {
-            tracing::error!(%error, "cannot start");
-            std::process::exit(1);
-        }
-    };
+    let trusted_proxy =
+        TrustedProxy::from_environment(environment).unwrap_or_else(|error| cannot_start(&error));
     match state().await {
         Ok(_) => {}
-        Err(error @ StartError::Config(_)) => {
-            tracing::error!(%error, "cannot start");
-            std::process::exit(1);
-        }
+        Err(error @ StartError::Config(_)) => cannot_start(&error),
         // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
         Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
     }
@@ -58,8 +50,7 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     if let Some(state) = instance.get()
         && let Err(error) = state.database().connect_ahead().await
     {
-        tracing::error!(%error, "cannot start");
-        std::process::exit(1);
+        cannot_start(&error);
     }
     answer_events(async |mut request| {
         believe(&trusted_proxy, &mut request);
@@ -72,6 +63,12 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
         }
     })
     .await
+}
+
+/// Ends the start, which another try would end likewise.
+fn cannot_start(error: &impl std::fmt::Display) -> ! {
+    tracing::error!(%error, "cannot start");
+    std::process::exit(1);
 }
 
 /// Has `answer` answer the gateway's events, one at a time, until the service ends the instance.
