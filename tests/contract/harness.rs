@@ -8,6 +8,8 @@ use std::sync::{Arc, LazyLock, Once};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt as _;
 use local::postgres::Server;
 use serde_json::{Value, json};
@@ -132,6 +134,12 @@ impl Database {
         .await;
     }
 
+    /// How many deadlocks the server has resolved by ending a statement.
+    pub async fn deadlocks(&self) -> i64 {
+        let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        self.text(sql).await.expect("a count").parse().expect("a number")
+    }
+
     pub async fn count(&self, sql: &str) -> i64 {
         self.text(&format!("SELECT count(*) FROM {sql}"))
             .await
@@ -243,6 +251,42 @@ impl Service {
         .await
     }
 
+    /// Sends a request of somebody who is logged in; without a body where that is null.
+    pub async fn call_as(&self, method: Method, path: &str, token: &str, body: &Value) -> Reply {
+        let authorization = format!("Bearer {token}");
+        let mut headers = vec![("authorization", &*authorization)];
+        let mut text = String::new();
+        if !body.is_null() {
+            headers.push(("content-type", "application/json"));
+            text = body.to_string();
+        }
+        self.send(request(method, path, &headers, text)).await
+    }
+
+    pub async fn change_password(&self, token: &str, current: &str, new: &str) -> Reply {
+        let body = json!({ "current_password": current, "new_password": new });
+        self.call_as(Method::POST, "/auth/password", token, &body).await
+    }
+
+    pub async fn delete_user(&self, token: &str, password: &str) -> Reply {
+        let body = json!({ "password": password });
+        self.call_as(Method::POST, "/user/delete", token, &body).await
+    }
+
+    pub async fn sessions(&self, token: &str) -> Reply {
+        self.get("/auth/sessions", token).await
+    }
+
+    pub async fn end_session(&self, token: &str, session_id: &str) -> Reply {
+        let path = format!("/auth/sessions/{session_id}");
+        self.call_as(Method::DELETE, &path, token, &Value::Null).await
+    }
+
+    pub async fn end_other_sessions(&self, token: &str) -> Reply {
+        self.call_as(Method::DELETE, "/auth/sessions", token, &Value::Null)
+            .await
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         self.send(request(
             Method::POST,
@@ -289,6 +333,14 @@ impl Service {
         assert_eq!(self.register(userid).await.status, StatusCode::OK);
         self.log_in(userid, PASSWORD).await.access_token()
     }
+}
+
+/// The session that a token belongs to.
+pub fn session_id(token: &str) -> String {
+    let claims = token.split('.').nth(1).expect("a JWT");
+    let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
+    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+    claims["jti"].as_str().expect("a string").to_owned()
 }
 
 /// A request with any method, headers and body.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use jsonwebtoken::Algorithm;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -22,6 +23,8 @@ pub struct TokenConfig {
     pub issuer: String,
     /// Lifetime of a token and of its session.
     pub lifetime: Duration,
+    /// How long a session may be idle; `None`: as long as it lives.
+    pub max_idle: Option<TimeDelta>,
 }
 
 impl TokenConfig {
@@ -40,7 +43,16 @@ impl TokenConfig {
             Some("HS512") => Algorithm::HS512,
             Some(_) => return Err(ConfigError::new("ALGORITHM", "must be HS256, HS384 or HS512")),
         };
+        const IDLE_MINUTES: &str = "SESSION_IDLE_MINUTES";
         let minutes = environment.number(MINUTES, 60, 1..=MAX_LIFETIME_MINUTES)?;
+        let idle_minutes = environment.number(IDLE_MINUTES, 0, 0..=MAX_LIFETIME_MINUTES)?;
+        // `last_seen` lags by up to 15 minutes: a shorter limit would end sessions that are in use.
+        if (1..60).contains(&idle_minutes) {
+            return Err(ConfigError::new(
+                IDLE_MINUTES,
+                format!("must be 0, or from 60 to {MAX_LIFETIME_MINUTES}"),
+            ));
+        }
         Ok(Self {
             algorithm,
             // The same key twice (a rotation that was written but not carried out) is one key.
@@ -49,12 +61,13 @@ impl TokenConfig {
             secret_key,
             issuer: issuer(environment).to_owned(),
             lifetime: Duration::from_secs(u64::from(minutes) * 60),
+            max_idle: (idle_minutes > 0).then(|| TimeDelta::minutes(idle_minutes.into())),
         })
     }
 }
 
-/// The longest lifetime of a token: 30 days.
-pub const MAX_LIFETIME_MINUTES: u32 = 43_200;
+/// The longest lifetime of a token, and the longest that a session may be idle: a year.
+pub const MAX_LIFETIME_MINUTES: u32 = 525_600;
 
 pub(super) fn issuer(environment: &Environment) -> &str {
     environment.text("TOKEN_ISSUER").unwrap_or("people")
@@ -116,7 +129,7 @@ mod tests {
             error("ALGORITHM", "none"),
             "ALGORITHM must be HS256, HS384 or HS512"
         );
-        for minutes in ["0", "43201", "1.5"] {
+        for minutes in ["0", "525601", "1.5"] {
             assert_eq!(
                 error("ACCESS_TOKEN_EXPIRE_MINUTES", minutes),
                 "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 43200"

@@ -32,6 +32,8 @@ pub struct Gateway {
     pub domain_name: Option<String>,
     /// Names and values of the parameters in the route's path.
     pub path_parameters: Vec<(String, String)>,
+    /// What the gateway's authorizer said of the caller, as names and values; nothing where it has none.
+    pub authorizer: Vec<(String, String)>,
     /// The event was no JSON object, so there is no request in it.
     pub unreadable: bool,
 }
@@ -46,6 +48,7 @@ impl Gateway {
             route: None,
             domain_name: None,
             path_parameters: Vec::new(),
+            authorizer: Vec::new(),
             unreadable: false,
         };
         request.extensions().get().unwrap_or(&NOTHING)
@@ -63,9 +66,17 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
+impl Event {
+    /// As it arrived; empty where it was no JSON.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.0.as_deref().map_or("", RawValue::get)
+    }
+}
+
 impl From<Event> for Request {
-    fn from(Event(json): Event) -> Self {
-        request(json.as_deref().map_or("", RawValue::get))
+    fn from(event: Event) -> Self {
+        request(event.json())
     }
 }
 
@@ -103,6 +114,7 @@ pub fn request(json: &str) -> Request {
             .flatten()
             .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
             .collect(),
+        authorizer: event.authorizer.map(authorizer_context).unwrap_or_default(),
         unreadable: !json.starts_with('{'),
     };
     request.extensions_mut().insert(gateway);
@@ -110,7 +122,7 @@ pub fn request(json: &str) -> Request {
 }
 
 /// A string of the event. What a client sends need not be UTF-8, and JSON may have half a character (`"\ud800"`).
-type Text<'a> = Cow<'a, [u8]>;
+pub type Text<'a> = Cow<'a, [u8]>;
 
 /// The members of an event that are of use, each as it stands in the JSON text where it is no string.
 #[derive(Default)]
@@ -129,6 +141,7 @@ struct Parts<'a> {
     domain_name: Option<Text<'a>>,
     request_id: Option<Text<'a>>,
     source_ip: Option<Text<'a>>,
+    authorizer: Option<&'a str>,
 }
 
 impl<'a> Parts<'a> {
@@ -157,6 +170,7 @@ impl<'a> Parts<'a> {
                 b"stage" => self.stage = text(value),
                 b"domainName" => self.domain_name = text(value),
                 b"requestId" => self.request_id = text(value),
+                b"authorizer" => self.authorizer = Some(value),
                 // The one is of payload 2.0, the other of 1.0.
                 b"http" | b"identity" => {
                     for (name, value) in members(value) {
@@ -173,8 +187,20 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The strings of a Lambda authorizer's context. An HTTP API has them one level deeper than a REST API.
+fn authorizer_context(json: &str) -> Vec<(String, String)> {
+    let context = members(json);
+    let lambda = context.iter().find(|(name, _)| &**name == b"lambda");
+    let context = lambda.map_or(context.clone(), |(_, lambda)| members(lambda));
+    context
+        .into_iter()
+        .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
+        .collect()
+}
+
 /// The members of a JSON object, the values as they stand in the text. Anything else has none.
-fn members(json: &str) -> Vec<(Text<'_>, &str)> {
+#[must_use]
+pub fn members(json: &str) -> Vec<(Text<'_>, &str)> {
     struct Members;
 
     impl<'de> Visitor<'de> for Members {
@@ -206,8 +232,9 @@ fn members(json: &str) -> Vec<(Text<'_>, &str)> {
         .unwrap_or_default()
 }
 
-/// The string that is all of `json`.
-fn text(json: &str) -> Option<Text<'_>> {
+/// The string that is all of `json`; it need not be UTF-8.
+#[must_use]
+pub fn text(json: &str) -> Option<Text<'_>> {
     serde_json::Deserializer::from_str(json)
         .deserialize_bytes(TextVisitor)
         .ok()
@@ -289,9 +316,9 @@ fn header_map(json: &str) -> HeaderMap {
     headers
 }
 
-/// Adds a header. One whose value cannot be a header's counts as sent, so that a second credential does not go unnoticed,
-/// and as unreadable.
-fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
+/// Adds a header with the string in `json`. One whose value cannot be a header's counts as sent, so that a second credential
+/// does not go unnoticed, and as unreadable.
+pub fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
     let value = text(json).and_then(|text| HeaderValue::from_bytes(&text).ok());
     let unreadable = || HeaderValue::from_bytes(b"\xff").ok();
     if json != "null"
