@@ -31,6 +31,7 @@ mod register;
 mod retention;
 mod schema;
 mod smoke;
+mod snapshot;
 mod tls;
 mod tls_server;
 mod tokens;
