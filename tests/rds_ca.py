@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Is each certificate authority in shared/src/rds_ca.pem one of AWS's own? Fails and names those that are not.
+"""Is each certificate authority in shared/src/config/rds_ca.pem one of AWS's own? Fails and names those that are not.
 
     tests/rds_ca.py            # compares with the bundle that AWS publishes
     tests/rds_ca.py FILE       # compares with a copy of it
@@ -16,7 +16,7 @@ import urllib.request
 
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html
 BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
-OURS = pathlib.Path(__file__).resolve().parent.parent / "shared/src/rds_ca.pem"
+OURS = pathlib.Path(__file__).resolve().parent.parent / "shared/src/config/rds_ca.pem"
 
 
 def fingerprints(text):

@@ -127,7 +127,7 @@ async fn migrations_verify_as_well() {
 
 /// Name and end of each authority that a server of Amazon RDS is verified by.
 fn authorities_of_rds() -> Vec<(String, ASN1Time)> {
-    Pem::iter_from_buffer(include_bytes!("../../shared/src/rds_ca.pem"))
+    Pem::iter_from_buffer(include_bytes!("../../shared/src/config/rds_ca.pem"))
         .map(|pem| {
             let pem = pem.expect("PEM");
             let certificate = pem.parse_x509().expect("a certificate");

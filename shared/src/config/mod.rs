@@ -1,0 +1,104 @@
+//! Settings, one module for each thing that is configured. Only this module reads the environment, once, at start. A
+//! setting that is missing or unusable stops the start with a message that names it and never shows its value.
+
+mod database;
+mod environment;
+mod limits;
+mod passwords;
+mod tokens;
+mod trusted_proxy;
+
+use thiserror::Error;
+
+pub use database::{Credentials, DatabaseConfig, Pooler, connect_options, trust_rds};
+pub use environment::Environment;
+pub(crate) use environment::aws_endpoint_url;
+pub use limits::Limits;
+pub use passwords::PasswordConfig;
+pub use tokens::{MAX_LIFETIME_MINUTES, MIN_KEY_BYTES, TokenConfig};
+pub use trusted_proxy::TrustedProxy;
+
+use crate::origins::Origins;
+
+/// What one instance of a function needs to know.
+pub struct Config {
+    /// How to reach PostgreSQL.
+    pub database: DatabaseConfig,
+    /// How tokens are signed and what they say.
+    pub tokens: TokenConfig,
+    /// How passwords are hashed and which are refused.
+    pub passwords: PasswordConfig,
+    /// How many attempts are free.
+    pub limits: Limits,
+    /// What may say where a request comes from.
+    pub trusted_proxy: TrustedProxy,
+    /// Whose web pages may call.
+    pub origins: Origins,
+}
+
+impl Config {
+    /// The settings in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: DatabaseConfig::from_environment(environment)?,
+            tokens: TokenConfig::from_environment(environment)?,
+            passwords: PasswordConfig::from_environment(environment)?,
+            limits: Limits::from_environment(environment)?,
+            trusted_proxy: TrustedProxy::from_environment(environment)?,
+            origins: origins_from_environment(environment)?,
+        })
+    }
+}
+
+/// No page, unless a setting says otherwise.
+pub(crate) fn origins_from_environment(environment: &Environment) -> Result<Origins, ConfigError> {
+    const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
+    environment
+        .text(ORIGINS)
+        .map_or(Ok(Origins::Listed(Vec::new())), Origins::parse)
+        .map_err(|problem| ConfigError::new(ORIGINS, problem))
+}
+
+/// A setting that is missing or unusable.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{name} {problem}")]
+pub struct ConfigError {
+    /// The environment variable.
+    pub name: &'static str,
+    /// What is wrong with it; never its value.
+    pub problem: String,
+}
+
+impl ConfigError {
+    /// A problem with the setting `name`.
+    pub fn new(name: &'static str, problem: impl Into<String>) -> Self {
+        Self {
+            name,
+            problem: problem.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let error = |environment: &[(&str, &str)]| {
+            Config::from_environment(&environment.iter().copied().collect())
+                .err()
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(error(&[]), "DATABASE_URL is missing");
+        assert_eq!(error(&[("DATABASE_URL", "")]), "DATABASE_URL is missing");
+        assert_eq!(
+            error(&[("DATABASE_URL", "postgres://a@b/c")]),
+            "SECRET_KEY is missing"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! How tokens are signed and what they say.
+
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{ConfigError, Environment};
+
+/// Fewest bytes of a signing key (RFC 7518 §3.2): a key of the size of the hash or larger; HS256's is the smallest.
+pub const MIN_KEY_BYTES: usize = 32;
+
+/// How tokens are signed and what they say.
+pub struct TokenConfig {
+    /// HS256, HS384 or HS512.
+    pub algorithm: Algorithm,
+    /// Signs and verifies; at least 32 bytes (RFC 7518 §3.2).
+    pub secret_key: SecretString,
+    /// Verifies only, so that a key is rotated with no one logged out.
+    pub previous_secret_key: Option<SecretString>,
+    /// The claim `iss`.
+    pub issuer: String,
+    /// Lifetime of a token and of its session.
+    pub lifetime: Duration,
+}
+
+impl TokenConfig {
+    /// The settings of this kind in `environment`.
+    ///
+    /// # Errors
+    /// Names the first setting that is missing or unusable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        const KEY: &str = "SECRET_KEY";
+        const MINUTES: &str = "ACCESS_TOKEN_EXPIRE_MINUTES";
+        let secret_key = key(environment, KEY)?.ok_or_else(|| ConfigError::new(KEY, "is missing"))?;
+        let previous_secret_key = key(environment, "SECRET_KEY_PREVIOUS")?;
+        let algorithm = match environment.text("ALGORITHM") {
+            None | Some("HS256") => Algorithm::HS256,
+            Some("HS384") => Algorithm::HS384,
+            Some("HS512") => Algorithm::HS512,
+            Some(_) => return Err(ConfigError::new("ALGORITHM", "must be HS256, HS384 or HS512")),
+        };
+        let minutes = environment.number(MINUTES, 60, 1..=MAX_LIFETIME_MINUTES)?;
+        Ok(Self {
+            algorithm,
+            // The same key twice (a rotation that was written but not carried out) is one key.
+            previous_secret_key: previous_secret_key
+                .filter(|key| key.expose_secret() != secret_key.expose_secret()),
+            secret_key,
+            issuer: issuer(environment).to_owned(),
+            lifetime: Duration::from_secs(u64::from(minutes) * 60),
+        })
+    }
+}
+
+/// The longest lifetime of a token: 30 days.
+pub const MAX_LIFETIME_MINUTES: u32 = 43_200;
+
+pub(super) fn issuer(environment: &Environment) -> &str {
+    environment.text("TOKEN_ISSUER").unwrap_or("people")
+}
+
+fn key(environment: &Environment, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
+    match environment.text(name) {
+        Some(key) if key.len() < MIN_KEY_BYTES => Err(ConfigError::new(
+            name,
+            format!("must have at least {MIN_KEY_BYTES} bytes"),
+        )),
+        key => Ok(key.map(SecretString::from)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    fn tokens(settings: &[(&str, &str)]) -> Result<TokenConfig, String> {
+        let mut environment: Environment = settings.iter().copied().collect();
+        environment.set_default("SECRET_KEY", KEY);
+        TokenConfig::from_environment(&environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let tokens = tokens(&[]).unwrap();
+        assert_eq!(tokens.algorithm, Algorithm::HS256);
+        assert_eq!(tokens.lifetime, Duration::from_hours(1));
+        assert_eq!(tokens.issuer, "people");
+    }
+
+    #[test]
+    fn a_previous_key_equal_to_the_current_one_is_ignored() {
+        let previous = |key| {
+            tokens(&[("SECRET_KEY_PREVIOUS", key)])
+                .unwrap()
+                .previous_secret_key
+        };
+        assert!(previous(KEY).is_none());
+        assert!(previous(&KEY.replace('f', "g")).is_some());
+    }
+
+    #[test]
+    fn an_unusable_setting_is_named_and_its_value_is_not_shown() {
+        let error = |name, value| tokens(&[(name, value)]).err().unwrap();
+        assert_eq!(
+            error("SECRET_KEY", &KEY[1..]),
+            "SECRET_KEY must have at least 32 bytes"
+        );
+        assert_eq!(
+            error("SECRET_KEY_PREVIOUS", "short"),
+            "SECRET_KEY_PREVIOUS must have at least 32 bytes"
+        );
+        assert_eq!(
+            error("ALGORITHM", "none"),
+            "ALGORITHM must be HS256, HS384 or HS512"
+        );
+        for minutes in ["0", "43201", "1.5"] {
+            assert_eq!(
+                error("ACCESS_TOKEN_EXPIRE_MINUTES", minutes),
+                "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 43200"
+            );
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Hashing and verifying passwords. [`crate::password_policy`] decides which may be set.
+
+mod hasher;
+mod kind;
+mod stored;
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization;
+
+pub use self::kind::{MAX_PARAMETERS, Parameters};
+
+use self::hasher::Hasher;
+use crate::config::PasswordConfig;
+use crate::password_policy::PasswordPolicy;
+use crate::validation::ValidationError;
+
+/// A password as somebody typed it. Cannot be printed.
+pub struct Password(SecretString);
+
+impl Password {
+    /// A password to try. Nothing but NUL is refused: an old one may be short, and a wrong one is just wrong.
+    ///
+    /// # Errors
+    /// When it has a NUL, which bcrypt would take for its end.
+    pub fn new(typed: &str) -> Result<Self, ValidationError> {
+        if typed.contains('\0') {
+            return Err(ValidationError::Nul);
+        }
+        Ok(Self(typed.into()))
+    }
+
+    /// What is hashed: NFC, so that a password typed on another system is the same (NIST SP 800-63B-4 §3.1.1.2).
+    fn normalized(&self) -> SecretString {
+        self.0.expose_secret().nfc().collect::<String>().into()
+    }
+}
+
+/// Why a password could not be hashed.
+#[derive(Debug, Error)]
+pub enum HashError {
+    /// The hash itself failed: a defect, or no memory.
+    #[error("Argon2: {0}")]
+    Argon2(argon2::Error),
+    /// The operating system gave no random bytes.
+    #[error("no random bytes")]
+    Random,
+    /// The task that hashed is gone. Its own words are not shown: those of a panic may hold anything.
+    #[error("hashing ended early")]
+    Task(#[from] tokio::task::JoinError),
+    /// Shutting down.
+    #[error("hashing is closed")]
+    Closed,
+}
+
+/// Whether a password is the one that a hash was made of.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is. `replacement` is a hash to store in place of one of another kind or with other parameters.
+    Right {
+        /// A PHC string.
+        replacement: Option<String>,
+    },
+    /// It is not, or there is no usable hash.
+    Wrong,
+}
+
+/// Hashes and verifies off the async thread, as many at once as there are processors, each with a memory of its own
+/// that is kept: without that, page faults are a third of the work and the heap grows by every hash.
+pub struct Passwords {
+    hasher: Arc<Hasher>,
+    permits: Arc<Semaphore>,
+    policy: PasswordPolicy,
+}
+
+impl Passwords {
+    /// As the settings say. Allocates nothing yet.
+    #[must_use]
+    pub fn new(config: &PasswordConfig) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            hasher: Arc::new(Hasher::new(config.parameters)),
+            permits: Arc::new(Semaphore::new(processors)),
+            policy: config.policy.clone(),
+        }
+    }
+    /// Which passwords may be set.
+    #[must_use]
+    pub fn policy(&self) -> &PasswordPolicy {
+        &self.policy
+    }
+
+    /// A PHC string for a new password.
+    ///
+    /// # Errors
+    /// When the machine fails, never because of the password.
+    pub async fn hash(&self, password: Password) -> Result<String, HashError> {
+        self.off_thread(move |hasher| hasher.hash(&password)).await
+    }
+
+    /// Compares a password with a stored hash; without a usable one the verdict is `Wrong`. Every `Wrong` is the work of the
+    /// kind of new hashes and of each of `kinds_in_use`, once: else the time would tell whose hash is of which kind, and
+    /// who has none.
+    ///
+    /// # Errors
+    /// When the machine fails, never because of the password or the stored hash.
+    pub async fn verify(
+        &self,
+        password: Password,
+        stored: Option<String>,
+        kinds_in_use: Vec<String>,
+    ) -> Result<Verdict, HashError> {
+        self.off_thread(move |hasher| hasher.verify(&password, stored.as_deref(), &kinds_in_use))
+            .await
+    }
+
+    /// The permit goes with the work: a client that hangs up does not let another hash start before this one ended.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,
+    ) -> Result<T, HashError> {
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| HashError::Closed)?;
+        let hasher = self.hasher.clone();
+        let span = tracing::Span::current();
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            span.in_scope(|| work(&hasher))
+        })
+        .await?
+    }
+}

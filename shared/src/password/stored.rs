@@ -1,0 +1,80 @@
+//! A hash as it is stored.
+
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Params, Version};
+
+use super::kind::{HASH_BYTES, Kind, Parameters, SALT_BYTES};
+
+/// A stored hash within its bounds.
+pub(super) enum Stored<'a> {
+    Argon2id {
+        version: Version,
+        params: Params,
+        salt: Vec<u8>,
+        hash: Output,
+    },
+    Bcrypt {
+        cost: u32,
+        hash: &'a str,
+    },
+}
+
+impl<'a> Stored<'a> {
+    /// `None` for what is malformed, of an unknown kind, or would cost too much to compute.
+    pub(super) fn parse(stored: &'a str) -> Option<Self> {
+        match Kind::parse(stored)? {
+            Kind::Bcrypt { cost } => {
+                // $2b$12$, and salt and hash in bcrypt's own base64.
+                let salt_and_hash = stored.get(7..)?;
+                let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
+                (salt_and_hash.len() == 53 && salt_and_hash.bytes().all(base64))
+                    .then_some(Self::Bcrypt { cost, hash: stored })
+            }
+            Kind::Argon2id { version, .. } => {
+                let phc = PasswordHash::new(stored).ok()?;
+                let salt = phc.salt?.as_ref().to_vec();
+                (salt.len() >= argon2::MIN_SALT_LEN).then_some(Self::Argon2id {
+                    version,
+                    params: Params::try_from(&phc).ok()?,
+                    salt,
+                    hash: phc.hash?,
+                })
+            }
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Argon2id { version, params, .. } => Kind::Argon2id {
+                version: *version,
+                parameters: Parameters::of(params),
+            },
+            Self::Bcrypt { cost, .. } => Kind::Bcrypt { cost: *cost },
+        }
+    }
+
+    /// Whether it is as new ones are.
+    pub(super) fn is_current(&self, current: Kind) -> bool {
+        matches!(self, Self::Argon2id { salt, hash, .. }
+            if self.kind() == current && salt.len() == SALT_BYTES && hash.len() == HASH_BYTES)
+    }
+}
+
+/// A hash that no password is known for: its digest is all zero bits.
+pub(super) fn dummy_bcrypt_hash(cost: u32) -> String {
+    format!("$2b${cost:02}${:.<53}", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dummy_of_bcrypt_is_computed_and_matches_nothing() {
+        for cost in [4, 5] {
+            let dummy = dummy_bcrypt_hash(cost);
+            assert!(matches!(Stored::parse(&dummy), Some(Stored::Bcrypt { cost: c, .. }) if c == cost));
+            assert_eq!(bcrypt::verify("a password", &dummy).ok(), Some(false));
+        }
+    }
+}
