@@ -1,4 +1,4 @@
-//! `cargo bench -p integration-tests --bench equal_work`: does the time of an answer tell whether a userid has an account,
+//! `cargo bench --bench equal_work`: does the time of an answer tell whether a userid has an account,
 //! a password, or a hash of another kind? Every kind of answer is measured in one random order and compared by a rank
 //! test, which needs no assumption about how the times are distributed. Prints what it found and asserts nothing: a
 //! machine that is busy with other things may slow one attempt, and no test should fail of that.

@@ -1,4 +1,4 @@
-//! `cargo bench -p integration-tests --bench growth`: how `me` and `login` grow with the tables. One database of each
+//! `cargo bench --bench growth`: how `me` and `login` grow with the tables. One database of each
 //! size on a throw-away server; the plans that the server uses for each request's statements; then the same requests to
 //! every size in turns. Writes the table to `docs/performance/growth.json` and the picture beside it; with other sizes
 //! (`-- --rows 1000,10000`) to `target/performance/`. Fails when a statement reads a whole table of a million rows, or
@@ -291,9 +291,9 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let results = show_times(&subjects, &plans);
 
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(if sizes == SIZES {
-        "../docs/performance"
+        "../../docs/performance"
     } else {
-        "../target/performance"
+        "../../target/performance"
     });
     std::fs::create_dir_all(&directory)?;
     let results = json!({ "machine": machine, "rounds": ROUNDS, "results": results });

@@ -1,4 +1,4 @@
-//! `cargo bench -p integration-tests --bench load`: throughput and latency of `me` and `login` for several numbers of
+//! `cargo bench --bench load`: throughput and latency of `me` and `login` for several numbers of
 //! clients, against `local` and against the functions under cargo-lambda's emulator, all of them release builds on one
 //! throw-away PostgreSQL that writes as durably as a real one. The clients are a closed loop on the same machine; each
 //! figure is of several turns, between which everything else has its turn. About three minutes. Writes
@@ -231,7 +231,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for series in &series {
         show(series, targets[series.target].name);
     }
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/performance");
     fs::create_dir_all(&directory)?;
     let results: Vec<Value> = series
         .iter()
@@ -266,7 +266,7 @@ fn programs() -> Result<PathBuf, Box<dyn Error>> {
     if let (Some(_), Some(directory)) = (arguments.next(), arguments.next()) {
         return Ok(fs::canonicalize(directory)?);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--release", "--message-format", "json"]);
     for program in ["local", "me", "login"] {
@@ -384,7 +384,7 @@ impl Start<'_> {
         emulator.args(["--invoke-port", &port.to_string()]);
         emulator.args(["--concurrency", &instances.to_string()]);
         // It wants to stand in a workspace.
-        emulator.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+        emulator.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
         let mut processes = vec![Process::start(&mut emulator, &log)?];
         patiently(name, &log, async || {
             std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()

@@ -1,4 +1,4 @@
-//! `cargo bench -p integration-tests --bench month [-- --logins 1000000]`: a month of log-ins in minutes, with the hourly
+//! `cargo bench --bench month [-- --logins 1000000]`: a month of log-ins in minutes, with the hourly
 //! removal of sessions that are over. Prints how large table and indexes are at the end of each day. Asserts nothing.
 //!
 //! Time is moved, not waited for: in hour `h` of the month, "now" is as many hours before the real now as are left, and the

@@ -72,7 +72,7 @@ async fn a_page_has_no_other_method_and_no_neighbours() {
     for page in pages() {
         for method in [Method::POST, Method::PUT, Method::OPTIONS] {
             let reply = service.send(request(method, page.path, &[], "")).await;
-            reply.assert_error(405, 40501, "The path has no such method.");
+            reply.assert_error(40501);
             assert_eq!(reply.header("allow"), Some("GET,HEAD"));
         }
     }
@@ -88,7 +88,7 @@ async fn a_page_has_no_other_method_and_no_neighbours() {
         "/favicon.ico",
     ] {
         let reply = service.send(request(Method::GET, path, &[], "")).await;
-        reply.assert_error(404, 40401, "There is no such path.");
+        reply.assert_error(40401);
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_page_takes_no_large_body_and_needs_no_database() {
     let reply = service
         .send(request(Method::GET, "/docs", &[], " ".repeat(16_385)))
         .await;
-    reply.assert_error(413, 41301, "The body is larger than 16 KiB.");
+    reply.assert_error(41301);
     assert_eq!(
         service.send(request(Method::GET, "/docs", &[], "")).await.status,
         200

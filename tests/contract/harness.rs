@@ -1,6 +1,5 @@
 //! What every test starts with: a database of its own and the service on it.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Once};
@@ -384,56 +383,5 @@ impl Reply {
             .and_then(Value::as_str)
             .unwrap_or_else(|| panic!("no token in {}", self.text))
             .to_owned()
-    }
-
-    /// Asserts status and whole body of an error without data.
-    #[track_caller]
-    pub fn assert_error(&self, status: u16, code: u32, message: &str) {
-        self.assert_envelope(status, &json!({ "code": code, "message": message, "data": null }));
-    }
-
-    /// Asserts a 422 that names exactly these fields, each with its reason.
-    #[track_caller]
-    pub fn assert_refused(&self, fields: &[(&str, &str)]) {
-        let errors: Vec<Value> = fields
-            .iter()
-            .map(|(field, message)| json!({ "field": field, "message": message }))
-            .collect();
-        let message = "At least one field was refused.";
-        self.assert_envelope(
-            422,
-            &json!({ "code": 42201, "message": message, "data": { "errors": errors } }),
-        );
-    }
-
-    /// Asserts status, whole body and the headers that every response has.
-    #[track_caller]
-    pub fn assert_envelope(&self, status: u16, body: &Value) {
-        assert_eq!((self.status.as_u16(), &self.json()), (status, body));
-        self.assert_common_headers();
-    }
-
-    /// The headers of section 1 of the contract, each once.
-    #[track_caller]
-    pub fn assert_common_headers(&self) {
-        let expected = BTreeMap::from([
-            ("content-type", "application/json"),
-            ("cache-control", "no-store"),
-            ("x-content-type-options", "nosniff"),
-            ("strict-transport-security", "max-age=63072000; includeSubDomains"),
-            (
-                "content-security-policy",
-                "default-src 'none'; frame-ancestors 'none'",
-            ),
-            ("referrer-policy", "no-referrer"),
-        ]);
-        for (name, value) in expected {
-            let values: Vec<_> = self.headers.get_all(name).iter().collect();
-            assert_eq!(values, [value], "{name}");
-        }
-        assert!(
-            self.header("x-request-id").is_some_and(|id| !id.is_empty()),
-            "x-request-id"
-        );
     }
 }

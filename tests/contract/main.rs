@@ -35,6 +35,7 @@ mod retention;
 mod schema;
 mod sessions;
 mod smoke;
+mod snapshot;
 mod tls;
 mod tls_server;
 mod tokens;

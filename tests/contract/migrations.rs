@@ -11,6 +11,7 @@ use sqlx::ConnectOptions as _;
 use uuid::Uuid;
 
 use crate::harness::{Database, PASSWORD, SECRET_KEY, Service};
+use crate::health::assert_healthy;
 
 /// The Python back end's tables as its ORM (`SQLAlchemy`) writes them, for one way to declare its models.
 struct Models {
@@ -465,7 +466,7 @@ async fn everybody_logs_in(database: Database, users: &[&OldUser]) {
         let key = user_id.to_string();
         let Some((password, old_hash)) = user.password else {
             let reply = service.log_in(&key, "None").await;
-            reply.assert_error(401, 40101, "The userid or the password is wrong.");
+            reply.assert_error(40101);
             continue;
         };
         // One without a name has only the key to be called by.
@@ -612,7 +613,7 @@ async fn the_display_name_may_repeat_where_the_old_database_forbade_it() {
     // The userid may not, whether it came from the old database or was registered.
     for userid in ["ALICE", "οδυσσευΣ", "second"] {
         let reply = service.register(userid).await;
-        reply.assert_error(409, 40901, "The userid is taken.");
+        reply.assert_error(40901);
     }
 }
 
@@ -673,17 +674,10 @@ async fn the_service_needs_no_right_but_to_use_the_tables() {
     let reply = service.log_in("Bob Smith", LONG.0).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     let wrong = service.log_in("new", "wrong").await;
-    wrong.assert_error(401, 40101, "The userid or the password is wrong.");
+    wrong.assert_error(40101);
     assert_eq!(service.get("/auth/me", &token).await.status, 200);
     assert_eq!(service.log_out(&token).await.status, 200);
-    service.get("/health", "").await.assert_envelope(
-        200,
-        &json!({
-            "code": 1,
-            "message": "success",
-            "data": { "status": "ok", "database": "up", "schema": "current" },
-        }),
-    );
+    assert_healthy(&service.get("/health", "").await);
     database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role};"))
         .await;

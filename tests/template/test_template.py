@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a reviewer would check, checked on what template.yaml expands to, once for each way to have a database.
+"""Checks what template.yaml expands to, once for each kind of database.
 
     python tests/template/test_template.py
 
@@ -23,13 +23,13 @@ with warnings.catch_warnings():
     from samtranslator.translator.transform import transform
     from samtranslator.yaml_helper import yaml_parse
 
-logging.disable(logging.WARNING)  # samtranslator's remarks about itself
+logging.disable(logging.WARNING)  # samtranslator's own
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests"))
 from functions import functions  # noqa: E402
 REGION, ACCOUNT, STACK = "eu-central-1", "123456789012", "people-test"
-os.environ["AWS_DEFAULT_REGION"] = REGION  # samtranslator asks for one
+os.environ["AWS_DEFAULT_REGION"] = REGION  # samtranslator needs one
 PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::StackName": STACK, "AWS::Partition": "aws"}
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
 COMMON = {"CorsOrigins": "https://app.example.com,http://localhost:5173"}
@@ -47,12 +47,12 @@ SCENARIOS = {
 FUNCTIONS = {function["name"].capitalize(): function for function in functions()}
 ROUTED = {name for name, function in FUNCTIONS.items() if function["routes"]}
 ROUTES = {(method.lower(), path): name for name in ROUTED for method, path in FUNCTIONS[name]["routes"]}
-# The function Docs, where it is wanted.
+# The routes of Docs, where it is deployed.
 DOCS = {"Page": ("get", "/docs"), "Files": ("get", "/docs/{file}"), "Description": ("get", "/openapi.json")}
 GATEWAY_TIMEOUT = 30
 HANDLER_DEADLINE = 10
 
-# The only statements with a wildcard. AWS has no resources for these actions, or documents the wildcard as needed.
+# The only statements with a wildcard: actions without resource-level permissions, or for which AWS documents it.
 WILDCARDS = [
     ("TracePolicy", "Allow", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),
     ("NetworkPolicy", "Allow", ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"], ["*"]),
@@ -60,12 +60,12 @@ WILDCARDS = [
      ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:AssignPrivateIpAddresses",
       "ec2:UnassignPrivateIpAddresses"], [f"arn:aws:ec2:{REGION}:{ACCOUNT}:*/*"]),
 ]
-# Of AWS's own policies only what CodeDeploy needs, as SAM attaches it.
+# The only AWS managed policy: what CodeDeploy needs, as SAM attaches it.
 MANAGED = {"arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda"}
 
 
 class NoPolicies:
-    """SAM asks for AWS's managed policies by name; the template names none."""
+    """SAM looks up AWS managed policies by name; the template uses none."""
 
     def load(self):
         return {}
@@ -75,7 +75,7 @@ NO_VALUE = object()
 
 
 class Expanded:
-    """The template as CloudFormation would deploy it with these parameters. Attributes of resources stay symbolic."""
+    """The template as CloudFormation would deploy it with these parameters. Resource attributes stay symbolic."""
 
     def __init__(self, parameters):
         template = yaml_parse((ROOT / "template.yaml").read_text())
@@ -194,7 +194,7 @@ class Template(unittest.TestCase):
                 yield name, statement
 
     def allowed(self, stack, function):
-        """What the role of a function may do: action → resources."""
+        """What a function's role may do: action → resources."""
         role = stack.of_type("AWS::IAM::Role")[f"{function}Role"]
         documents = [policy["PolicyDocument"] for policy in role["Policies"]]
         for reference in role["ManagedPolicyArns"]:
@@ -208,12 +208,12 @@ class Template(unittest.TestCase):
         return may
 
     def docs(self, stack):
-        """The function Docs, where it is wanted."""
+        """The function Docs, where it is deployed."""
         return {"Docs"} if stack.parameters["ServeDocs"] == "true" else set()
 
     # --- Functions and directories
 
-    def test_every_directory_is_a_function_and_the_other_way_round(self):
+    def test_every_directory_is_a_function_and_vice_versa(self):
         declared = {name: resource for name, resource in self.source["Resources"].items()
                     if resource["Type"] == "AWS::Serverless::Function"}
         directories = {path.parent.name for path in (ROOT / "functions").glob("*/main.rs")}
@@ -228,7 +228,7 @@ class Template(unittest.TestCase):
                              {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": binary}})
 
     @with_each_database
-    def test_functions_run_on_amazon_linux_2023_and_end_before_the_gateway_gives_up(self, stack):
+    def test_functions_run_on_amazon_linux_2023_and_time_out_before_the_gateway(self, stack):
         functions = stack.of_type("AWS::Lambda::Function")
         self.assertEqual(set(functions), set(FUNCTIONS) - {"Docs"} | self.docs(stack))
         for name, function in functions.items():
@@ -241,7 +241,7 @@ class Template(unittest.TestCase):
                 self.assertLessEqual(function["MemorySize"], 1769)
 
     @with_each_database
-    def test_what_hashes_has_a_processor_and_a_limit(self, stack):
+    def test_functions_that_hash_have_a_whole_vcpu_and_limits_apply(self, stack):
         for name, function in stack.of_type("AWS::Lambda::Function").items():
             hashes = "passwords" in FUNCTIONS[name]["needs"]
             self.assertEqual(function["MemorySize"], 1769 if hashes else 256)
@@ -250,15 +250,15 @@ class Template(unittest.TestCase):
             else:
                 self.assertEqual(function["ReservedConcurrentExecutions"], stack.parameters[f"{name}Concurrency"])
 
-    def test_no_more_connections_than_the_smallest_database_has(self):
-        # db.t4g.micro: about 80, of which RDS keeps a few for itself.
+    def test_the_concurrency_limits_fit_the_smallest_database(self):
+        # db.t4g.micro: about 80 connections, of which RDS reserves a few.
         parameters = self.stacks["created"].parameters
         self.assertLessEqual(sum(int(parameters[f"{name}Concurrency"]) for name in ROUTED), 60)
 
     # --- Routes
 
     @with_each_database
-    def test_every_route_reaches_its_function_and_there_is_no_other(self, stack):
+    def test_every_route_reaches_its_function_and_there_are_no_others(self, stack):
         body = stack.of_type("AWS::ApiGatewayV2::Api")["Gateway"]["Body"]
         routes = {(method, path): operation for path, methods in body["paths"].items()
                   for method, operation in methods.items()}
@@ -278,11 +278,11 @@ class Template(unittest.TestCase):
             self.assertEqual(permission["FunctionName"], f"<{name}Aliaslive>")
             path = route[1].replace("{file}", "*")
             self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{path}"), permission)
-        # Nothing else may invoke a function but the schedule below.
+        # Besides the routes, only the schedule below may invoke a function.
         self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected) + 1)
 
     @with_each_database
-    def test_what_is_over_is_removed_every_hour(self, stack):
+    def test_purge_runs_every_hour(self, stack):
         rule, = stack.of_type("AWS::Events::Rule").values()
         self.assertEqual(rule["ScheduleExpression"], "rate(1 hour)")
         self.assertEqual([target["Arn"] for target in rule["Targets"]], ["<Purge.Arn>"])
@@ -304,7 +304,7 @@ class Template(unittest.TestCase):
             self.assertGreater(settings["ThrottlingRateLimit"], 0)
             self.assertGreaterEqual(settings["ThrottlingBurstLimit"], settings["ThrottlingRateLimit"])
 
-    def test_without_docs_nothing_of_it_is_left(self):
+    def test_with_serve_docs_false_nothing_of_docs_is_deployed(self):
         stack = self.stacks["created behind a proxy"]
         self.assertEqual([name for name in stack.present if name.startswith("Docs")], [])
         self.assertNotIn("docs", json.dumps(stack.resources["Gateway"]))
@@ -323,12 +323,12 @@ class Template(unittest.TestCase):
         for origins in ["*", "https://*", "https://*.example.com", "null", "https://app.example.com/", "https://a.b,*"]:
             self.assertNotRegex(origins, pattern)
 
-    def test_no_origins_is_no_cors(self):
+    def test_without_origins_there_is_no_cors(self):
         stack = Expanded(SCENARIOS["IAM"] | {"CorsOrigins": ""})
         self.assertNotIn("x-amazon-apigateway-cors", stack.of_type("AWS::ApiGatewayV2::Api")["Gateway"]["Body"])
 
     @with_each_database
-    def test_access_logs_are_json_and_hold_no_credential(self, stack):
+    def test_access_logs_are_json_without_credentials(self, stack):
         stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
         self.assertEqual(stage["AccessLogSettings"]["DestinationArn"], "<GatewayLog.Arn>")
         members = json.loads(stage["AccessLogSettings"]["Format"])
@@ -337,7 +337,7 @@ class Template(unittest.TestCase):
 
     # --- Roles
 
-    def test_wildcards_are_only_where_aws_wants_them(self):
+    def test_wildcards_are_only_where_aws_requires_them(self):
         for name, stack in self.stacks.items():
             found = []
             for resource, statement in self.statements(stack):
@@ -351,7 +351,7 @@ class Template(unittest.TestCase):
             self.assertEqual(sorted(found), sorted(expected), name)
 
     @with_each_database
-    def test_roles_are_assumed_by_their_service_alone(self, stack):
+    def test_roles_can_be_assumed_by_their_service_only(self, stack):
         for name, role in stack.of_type("AWS::IAM::Role").items():
             statement, = role["AssumeRolePolicyDocument"]["Statement"]
             service = {"ProxyRole": "rds", "CodeDeployServiceRole": "codedeploy"}.get(name, "lambda")
@@ -359,7 +359,7 @@ class Template(unittest.TestCase):
             attached = {arn for arn in role.get("ManagedPolicyArns", []) if not arn.startswith("<")}
             self.assertLessEqual(attached, MANAGED if name == "CodeDeployServiceRole" else set())
 
-    def test_each_function_has_its_own_role_and_may_do_what_it_needs_and_nothing_else(self):
+    def test_each_function_has_its_own_role_with_only_the_permissions_it_needs(self):
         secrets = {
             "a secret": [SECRET + "application"],
             "IAM": [],
@@ -408,7 +408,7 @@ class Template(unittest.TestCase):
                                              [f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{connect[database]}"])
                     self.assertEqual(set(may), expected)
 
-    def test_a_functions_code_cannot_use_what_attaches_it_to_the_network(self):
+    def test_a_functions_code_cannot_use_the_permissions_that_attach_it_to_the_vpc(self):
         statements = [s for name, s in self.statements(self.stacks["created"]) if name == "NetworkPolicy"]
         allowed = {action for s in statements if s["Effect"] == "Allow" for action in s["Action"]}
         denied, = [s for s in statements if s["Effect"] == "Deny"]
@@ -461,23 +461,26 @@ class Template(unittest.TestCase):
     def test_every_setting_is_in_the_readme_and_in_the_example(self):
         rows = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
         table = {name: row[3] for row in rows for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", row[1])}
-        read = set()
-        for pattern in ("shared/src/*.rs", "functions/*/mod.rs", "local/src/*.rs"):
+        read, literals = set(), set()
+        for pattern in ("shared/src/**/*.rs", "functions/*/*.rs", "local/src/**/*.rs"):
             for source in map(pathlib.Path.read_text, ROOT.glob(pattern)):
                 source = source.split("\nmod tests {")[0]
                 constants = dict(re.findall(r'const (\w+): &str = "([A-Z0-9_]+)";', source))
-                names = re.findall(r'\.(?:text|number|flag|secret_key)\(\s*(?:"([A-Z0-9_]+)"|([A-Z]+)\b)', source)
+                calls = r'(?:\.(?:text|number|flag)\(|\bkey\(environment,)\s*(?:"([A-Z0-9_]+)"|([A-Z]+)\b)'
+                names = re.findall(calls, source)
+                literals |= set(re.findall(r'"([A-Z][A-Z0-9_]+)"', source))
                 read |= {name or constants[constant] for name, constant in names}
         self.assertLessEqual(read, set(table), "the code reads a setting that the README does not list")
+        self.assertLessEqual(set(table), literals, "the README lists a setting that the code does not read")
         for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
             variables = set(function.get("Environment", {"Variables": {}})["Variables"]) - {"REVISION"}
             self.assertLessEqual(variables, set(table), "the template sets a variable that the README does not list")
         example = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-        # `local` runs neither of the two.
+        # `local` runs neither `purge` nor `migrate`.
         self.assertEqual(example, {name for name, about in table.items() if not re.search("`(purge|migrate)` only", about)})
 
     @with_each_database
-    def test_no_secret_is_in_plain_sight(self, stack):
+    def test_no_secret_is_in_plain_text(self, stack):
         for name, about in stack.raw["Parameters"].items():
             if re.search(r"(?i)password|secret|key", name):
                 self.assertRegex(name, r"Arn$|^(PasswordContext|PasswordMinLength|SecretsEndpoint|SigningKey)$")
@@ -492,8 +495,8 @@ class Template(unittest.TestCase):
             self.assertRegex(instance["MasterUserPassword"], r"^\{\{resolve:secretsmanager:<OwnerSecret>:SecretString:password}}$")
 
     def test_a_changed_parameter_is_a_new_version(self):
-        # The name of a version is a hash of the function's text in the template, in which a parameter is but a name.
-        # REVISION stands for the parameters' values: whoever changes one has to change it too.
+        # The name of a version is a hash of the function's text in the template, where a parameter is only a name.
+        # REVISION represents the values of the parameters, so it has to change with them.
         environments = tomllib.loads((ROOT / "samconfig.toml").read_text())
         parameters = [sorted(environments[name]["deploy"]["parameters"]["parameter_overrides"])
                       for name in ("production", "staging")]
@@ -503,9 +506,9 @@ class Template(unittest.TestCase):
             if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-purge", f"{STACK}-docs"):
                 self.assertIsNone(revision)
             else:
-                self.assertRegex(revision, f"^[0-9]+-{digest}$", f"the parameters changed: set REVISION to N-{digest}")
+                self.assertRegex(revision, f"^[0-9]+-{digest}$", f"the parameters have changed: set REVISION to N-{digest}")
 
-    def test_parameters_are_known(self):
+    def test_parameters_in_samconfig_are_declared_and_valid(self):
         environments = tomllib.loads((ROOT / "samconfig.toml").read_text())
         for name in ("staging", "production"):
             settings = environments[name]["deploy"]["parameters"]
@@ -520,7 +523,7 @@ class Template(unittest.TestCase):
     # --- Logs, alarms, deployment
 
     @with_each_database
-    def test_logs_are_json_and_do_not_stay_for_ever(self, stack):
+    def test_logs_are_json_and_expire(self, stack):
         groups = stack.of_type("AWS::Logs::LogGroup")
         for group in groups.values():
             self.assertEqual(group["RetentionInDays"], "30")
@@ -552,15 +555,15 @@ class Template(unittest.TestCase):
         self.assertEqual(filters["LockOuts"]["LogGroupName"], "<LoginLog>")
         self.assertEqual(filters["LockOuts"]["FilterPattern"], '{ $.event = "authn_login_fail_max" }')
 
-    def test_the_event_that_the_lock_out_alarm_waits_for_is_the_one_that_is_logged(self):
+    def test_the_event_that_raises_the_lock_out_alarm_is_logged(self):
         self.assertIn('"authn_login_fail_max"', (ROOT / "shared/src/telemetry.rs").read_text())
 
     @with_each_database
-    def test_new_code_takes_over_gradually_and_alarms_take_it_back(self, stack):
+    def test_traffic_shifts_gradually_and_alarms_roll_back(self, stack):
         groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
         self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in ROUTED | self.docs(stack)})
         for name in ROUTED | self.docs(stack):
-            # What docs answers is a file: nothing in it can become slow.
+            # docs only returns files, so it cannot become slow.
             watched = ("Errors", "Failures") if name == "Docs" else ("Errors", "Failures", "LatencyP99")
             group = groups[f"{name}DeploymentGroup"]
             self.assertIn("Canary10Percent5Minutes", group["DeploymentConfigName"])
@@ -573,7 +576,7 @@ class Template(unittest.TestCase):
 
     # --- The database
 
-    def test_a_created_database_is_encrypted_private_backed_up_and_hard_to_lose(self):
+    def test_a_created_database_is_encrypted_private_backed_up_and_protected_from_deletion(self):
         for name in ("a secret", "IAM"):
             self.assertEqual(self.stacks[name].of_type("AWS::RDS::DBInstance"), {})
         for name in ("created", "created behind a proxy"):
@@ -588,7 +591,7 @@ class Template(unittest.TestCase):
             self.assertGreaterEqual(int(database["Properties"]["BackupRetentionPeriod"]), 7)
             self.assertEqual(stack.resources["DatabaseParameters"]["Properties"]["Parameters"]["rds.force_ssl"], "1")
 
-    def test_a_created_database_is_reached_from_the_functions_alone(self):
+    def test_only_the_functions_can_reach_a_created_database(self):
         for name in ("created", "created behind a proxy"):
             stack = self.stacks[name]
             functions = {f["VpcConfig"]["SecurityGroupIds"][0] for name, f in stack.of_type("AWS::Lambda::Function").items()
@@ -602,7 +605,7 @@ class Template(unittest.TestCase):
                 self.assertIn(rule["SourceSecurityGroupId"], ["<FunctionSecurityGroup>", "<ProxySecurityGroup>"])
                 self.assertEqual(rule["FromPort"], rule["ToPort"])
 
-    def test_the_proxy_wants_tls_and_knows_no_password(self):
+    def test_the_proxy_requires_tls_and_has_no_password(self):
         stack = self.stacks["created behind a proxy"]
         proxy = stack.resources["Proxy"]["Properties"]
         self.assertEqual((proxy["RequireTLS"], proxy["DefaultAuthScheme"]), (True, "IAM_AUTH"))
@@ -610,7 +613,7 @@ class Template(unittest.TestCase):
         self.assertNotIn("Proxy", self.stacks["created"].present)
 
     @with_each_database
-    def test_outputs_lead_to_the_service(self, stack):
+    def test_outputs_name_the_url_and_the_migrate_function(self, stack):
         self.assertEqual(stack.outputs["Url"], "<Gateway.ApiEndpoint>")
         self.assertEqual(stack.outputs["MigrateFunction"], "<Migrate>")
 

@@ -14,8 +14,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::binary;
 use crate::harness::SECRET_KEY;
+use crate::{binary, root};
 
 /// Longest that anything here takes; beyond it, something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -185,7 +185,7 @@ fn milliseconds(from: Instant, to: Instant) -> f64 {
 
 /// An event of `tests/events`, with this token and userid.
 pub fn event(name: &str, token: &str, userid: &str) -> String {
-    let file = format!("{}/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let file = root().join(format!("tests/events/{name}.json"));
     let text = fs::read_to_string(file).expect("an event");
     text.replace("TOKEN", token).replace("event-user", userid)
 }

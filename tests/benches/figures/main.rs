@@ -1,4 +1,4 @@
-//! `cargo bench -p integration-tests --bench figures`: what a request costs, each figure beside its baseline from the same
+//! `cargo bench --bench figures`: what a request costs, each figure beside its baseline from the same
 //! run. Machines differ and are noisy, so it is the ratios that count. Prints a table and writes `target/figures.json`.
 //! Asserts nothing.
 //!
@@ -83,12 +83,15 @@ fn main() {
     report.write(&target().join("figures.json"));
 }
 
+/// The workspace's directory.
+fn root() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    workspace.expect("tests/benches is in it").to_owned()
+}
+
 /// Where cargo builds.
 fn target() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a workspace");
-    workspace.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+    root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// A release binary.
@@ -96,16 +99,18 @@ fn binary(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
 
-/// Builds functions as they are deployed.
-fn build(names: &[&str]) {
-    let binaries = names.iter().flat_map(|name| ["--bin", name]);
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--release"])
-        .args(binaries)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "cargo build --release");
+/// Builds `hello` and these functions, each from the directory of its package, as a deployment does: so neither has the
+/// features that another package asks for.
+fn build(functions: &[&str]) {
+    for (package, names) in [("tests/benches/hello", &["hello"][..]), ("functions", functions)] {
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "--release"])
+            .args(names.iter().flat_map(|name| ["--bin", name]))
+            .current_dir(root().join(package))
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "cargo build --release in {package}");
+    }
 }
 
 /// A runtime like that of a deployed function.

@@ -7,7 +7,7 @@ use crate::{Effort, build, runtime};
 
 /// Measures release binaries.
 pub fn measure(report: &mut Report, effort: Effort) {
-    build(&["hello", "register", "login", "me"]);
+    build(&["register", "login", "me"]);
     report.title("Memory of an instance (resident)");
     runtime().block_on(async {
         let database = Database::migrated().await;

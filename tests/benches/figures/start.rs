@@ -7,7 +7,7 @@ use crate::{Effort, build, runtime, tls_server};
 
 /// Measures starts of `hello` and of `me` in turns.
 pub fn measure(report: &mut Report, effort: Effort) {
-    build(&["hello", "me"]);
+    build(&["me"]);
     report.title("Start of an instance: from exec to its first poll, and to its first answer");
     runtime().block_on(async {
         let plain = Database::migrated().await;
