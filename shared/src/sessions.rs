@@ -217,6 +217,7 @@ pub struct Session {
     #[schema(example = "5a0dea8a-2f4d-4a83-9c55-1d0f6a7b8c9d")]
     pub session_id: Uuid,
     /// It is that of the request.
+    #[schema(example = true)]
     pub current: bool,
     /// When it was opened, by the database's clock.
     #[schema(example = "2026-11-25T08:30:00.123456Z")]
@@ -358,6 +359,7 @@ pub struct EndedOthers {
     #[schema(minimum = 0, maximum = 1000, example = 2)]
     pub ended: i64,
     /// There may be others: ask again.
+    #[schema(example = false)]
     pub more: bool,
 }
 

@@ -157,6 +157,7 @@ pub struct User {
     #[schema(required = true, example = "alice@example.com")]
     pub email: Option<String>,
     /// Somebody has followed a link that was sent there.
+    #[schema(example = false)]
     pub email_verified: bool,
     /// The level of Chinese at which the user starts, as stated.
     #[schema(required = true, example = "HSK 2")]

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use sqlx::Executor as _;
 use tokio::task::JoinSet;
 
-use crate::harness::{PASSWORD, Reply, Service, session_id};
+use crate::examples::session_id;
+use crate::harness::{PASSWORD, Reply, Service};
 
 const NEW: &str = "six candles under the bridge";
 

@@ -7,8 +7,6 @@ use std::sync::{Arc, LazyLock, Once};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt as _;
 use local::postgres::Server;
 use serde_json::{Value, json};
@@ -332,14 +330,6 @@ impl Service {
         assert_eq!(self.register(userid).await.status, StatusCode::OK);
         self.log_in(userid, PASSWORD).await.access_token()
     }
-}
-
-/// The session that a token belongs to.
-pub fn session_id(token: &str) -> String {
-    let claims = token.split('.').nth(1).expect("a JWT");
-    let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
-    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
-    claims["jti"].as_str().expect("a string").to_owned()
 }
 
 /// A request with any method, headers and body.

@@ -10,6 +10,7 @@ mod deployment;
 mod docs;
 mod envelope;
 mod events;
+mod examples;
 mod faults;
 mod floods;
 mod harness;

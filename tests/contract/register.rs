@@ -44,7 +44,9 @@ fn info_of(userid: &str, user_name: &str) -> Value {
         "job": null,
         "phone": null,
         "email": null,
+        "email_verified": false,
         "init_cn_level": null,
+        "roles": [],
     })
 }
 

@@ -4,7 +4,8 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{PASSWORD, Service, request, session_id};
+use crate::examples::session_id;
+use crate::harness::{PASSWORD, Service, request};
 
 /// The settings that end a session after an hour without a request.
 const IDLE: [(&str, &str); 2] = [
@@ -58,7 +59,10 @@ async fn the_list_has_every_live_session_newest_first_with_its_device_and_addres
         session(&laptop, false, "Laptop/2.0"),
         session(&phone, true, "Phone/1.0"),
     ];
-    assert_eq!(body, success(&json!({ "sessions": expected })));
+    assert_eq!(
+        body,
+        json!({ "code": 1, "message": "success", "data": { "sessions": expected } })
+    );
     reply.assert_common_headers();
 }
 
