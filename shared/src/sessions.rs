@@ -373,8 +373,8 @@ pub async fn end_others(
     token: &VerifiedToken,
     max_idle: Option<TimeDelta>,
 ) -> Result<Option<EndedOthers>, sqlx::Error> {
-    // Those that are idle or of an earlier password end too, but are not counted. The sub-select is no correlated one: it
-    // is carried out once.
+    // Those that are idle or of an earlier password end too, after the others, and are not counted. The sub-select is no
+    // correlated one: it is carried out once.
     let row = sqlx::query!(
         r#"
         WITH me AS MATERIALIZED (
@@ -387,7 +387,7 @@ pub async fn end_others(
             WHERE s.logout_time IS NULL AND s.session_id = ANY (ARRAY(
                 SELECT session_id FROM people.user_session
                 WHERE user_id = $2 AND session_id <> $1 AND logout_time IS NULL AND expires_at > now()
-                LIMIT 1000))
+                ORDER BY password_version DESC LIMIT 1000))
             RETURNING s.password_version = me.password_version AND ($4::interval IS NULL OR s.last_seen > now() - $4) AS live
         ), seen AS (
             UPDATE people.user_session s SET last_seen = now() FROM me

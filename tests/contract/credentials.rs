@@ -117,7 +117,7 @@ async fn fields_are_looked_at_before_the_session_and_the_rules_of_the_new_passwo
         ("", "must have at least 8 characters"),
         ("short", "must have at least 8 characters"),
         ("nul\0in the middle", "must not have a NUL character"),
-        ("password1", "is a simple variation of a common password"),
+        ("P@ssw0rd123", "is a simple variation of a common password"),
         (
             "alice-2026",
             "is easily guessed from the userid, user name, e-mail, phone or the service's name",
