@@ -1,4 +1,4 @@
-//! How tokens are signed and what they say.
+//! How tokens are signed, and their claims.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{ConfigError, Environment};
 
-/// Fewest bytes of a signing key (RFC 7518 §3.2): a key of the size of the hash or larger; HS256's is the smallest.
+/// Minimum bytes of a signing key: the size of the hash (RFC 7518 §3.2), here of HS256, which has the smallest.
 pub const MIN_KEY_BYTES: usize = 32;
 
-/// How tokens are signed and what they say.
+/// How tokens are signed, and their claims.
 pub struct TokenConfig {
     /// HS256, HS384 or HS512.
     pub algorithm: Algorithm,
-    /// Signs and verifies; at least 32 bytes (RFC 7518 §3.2).
+    /// Signs and verifies; at least [`MIN_KEY_BYTES`].
     pub secret_key: SecretString,
-    /// Verifies only, so that a key is rotated with no one logged out.
+    /// Verifies only, so that rotating a key logs nobody out.
     pub previous_secret_key: Option<SecretString>,
     /// The claim `iss`.
     pub issuer: String,
@@ -25,10 +25,10 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
-    /// The settings of this kind in `environment`.
+    /// The token settings in `environment`.
     ///
     /// # Errors
-    /// Names the first setting that is missing or unusable.
+    /// Names the first setting that is missing or invalid.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const KEY: &str = "SECRET_KEY";
         const MINUTES: &str = "ACCESS_TOKEN_EXPIRE_MINUTES";
@@ -43,7 +43,7 @@ impl TokenConfig {
         let minutes = environment.number(MINUTES, 60, 1..=MAX_LIFETIME_MINUTES)?;
         Ok(Self {
             algorithm,
-            // The same key twice (a rotation that was written but not carried out) is one key.
+            // The same key twice (a rotation that has not been carried out yet) counts as one.
             previous_secret_key: previous_secret_key
                 .filter(|key| key.expose_secret() != secret_key.expose_secret()),
             secret_key,
