@@ -206,9 +206,8 @@ impl Error {
                 user_id: Some(*user_id),
                 way: Some(*way),
             }),
-            Self::WrongOwnPassword(event) => Some(*event),
             Self::TokenNotLive { user_id } => Some(SecurityEvent::TokenRefused { user_id: *user_id }),
-            Self::TooManyAttempts { event, .. } => Some(*event),
+            Self::WrongOwnPassword(event) | Self::TooManyAttempts { event, .. } => Some(*event),
             Self::MalformedBody | Self::BodyTooLarge | Self::UnsupportedMediaType | Self::Refused(_) => {
                 Some(SecurityEvent::InputValidationFail)
             }
