@@ -146,7 +146,7 @@ mod tests {
         for minutes in ["0", "525601", "1.5"] {
             assert_eq!(
                 error("ACCESS_TOKEN_EXPIRE_MINUTES", minutes),
-                "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 43200"
+                "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 525600"
             );
         }
     }
