@@ -268,7 +268,7 @@ for (const [device, options] of /** @type {const} */ ([
     await register.getByLabel("Password").fill("short");
     await register.getByLabel("E-mail").fill("no address");
     await register.getByRole("button").click();
-    await register.getByText("Please correct what is marked.").waitFor();
+    await register.getByText("Please correct the marked fields.").waitFor();
     for (const [label, problem] of /** @type {const} */ ([
       ["Userid", "This must not have white space, control or invisible characters."],
       ["Password", "This must have at least 8 characters."],
