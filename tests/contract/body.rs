@@ -5,9 +5,6 @@ use axum::http::{HeaderValue, Method};
 use crate::harness::{Service, request};
 
 const JSON: &str = "application/json";
-const MALFORMED: &str = "The body is not one well-formed JSON object.";
-const TOO_LARGE: &str = "The body is larger than 16 KiB.";
-const UNSUPPORTED: &str = "The content type is not supported.";
 
 /// The endpoints that take JSON.
 const PATHS: [&str; 2] = ["/user/register", "/auth/login"];
@@ -26,7 +23,7 @@ impl Service {
         for path in PATHS {
             let reply = self.post_bytes(path, JSON, body.to_vec()).await;
             assert_eq!(reply.status, 400, "{}", String::from_utf8_lossy(body));
-            reply.assert_error(400, 40001, MALFORMED);
+            reply.assert_error(40001);
         }
     }
 }
@@ -294,7 +291,7 @@ async fn a_body_that_ends_early_is_malformed_wherever_it_ends() {
         let reply = service
             .post_bytes("/user/register", JSON, body[..end].to_owned())
             .await;
-        reply.assert_error(400, 40001, MALFORMED);
+        reply.assert_error(40001);
     }
 }
 
@@ -327,7 +324,7 @@ async fn utf_16_and_utf_32_are_malformed() {
     service
         .post_bytes("/user/register", "application/json; charset=utf-16", body)
         .await
-        .assert_error(400, 40001, MALFORMED);
+        .assert_error(40001);
 }
 
 #[tokio::test]
@@ -384,7 +381,7 @@ async fn nesting_is_refused_long_before_it_exhausts_the_stack() {
     let body = format!(r#"{{"x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     for path in PATHS {
         let reply = service.post_bytes(path, JSON, body.clone()).await;
-        reply.assert_error(413, 41301, TOO_LARGE);
+        reply.assert_error(41301);
     }
 }
 
@@ -418,7 +415,7 @@ async fn a_body_of_16384_bytes_is_read_and_one_of_16385_is_not() {
     service.assert_well_formed(object_of(16_384).as_bytes()).await;
     for path in PATHS {
         let reply = service.post_bytes(path, JSON, object_of(16_385)).await;
-        reply.assert_error(413, 41301, TOO_LARGE);
+        reply.assert_error(41301);
     }
 }
 
@@ -429,7 +426,7 @@ async fn the_size_is_counted_in_bytes() {
     // 8 bytes around three for each character.
     service.assert_well_formed(text(5_458).as_bytes()).await;
     let reply = service.post_bytes("/user/register", JSON, text(5_459)).await;
-    reply.assert_error(413, 41301, TOO_LARGE);
+    reply.assert_error(41301);
 }
 
 #[tokio::test]
@@ -439,7 +436,7 @@ async fn the_size_is_decided_before_anything_else() {
         for content_type in [JSON, "text/plain", "application/x-www-form-urlencoded"] {
             for path in PATHS {
                 let reply = service.post_bytes(path, content_type, body.clone()).await;
-                reply.assert_error(413, 41301, TOO_LARGE);
+                reply.assert_error(41301);
             }
         }
     }
@@ -502,7 +499,7 @@ async fn no_other_content_type_is_taken() {
         for path in PATHS {
             let reply = service.post_bytes(path, content_type, "{}").await;
             assert_eq!(reply.status, 415, "{content_type}");
-            reply.assert_error(415, 41501, UNSUPPORTED);
+            reply.assert_error(41501);
         }
     }
 }
@@ -519,15 +516,12 @@ async fn a_missing_a_doubled_or_an_unreadable_content_type_is_not_taken() {
             &[("content-type", "text/plain"), json],
         ] {
             let reply = service.send(request(Method::POST, path, headers, "{}")).await;
-            reply.assert_error(415, 41501, UNSUPPORTED);
+            reply.assert_error(41501);
         }
         let mut unreadable = request(Method::POST, path, &[], "{}");
         let value = HeaderValue::from_bytes(b"application/json; charset=\xff").expect("a value");
         unreadable.headers_mut().insert("content-type", value);
-        service
-            .send(unreadable)
-            .await
-            .assert_error(415, 41501, UNSUPPORTED);
+        service.send(unreadable).await.assert_error(41501);
     }
 }
 
@@ -537,7 +531,7 @@ async fn only_login_takes_a_form() {
     let form = "userid=alice&username=alice&password=correct+horse+battery+staple";
     let content_type = "application/x-www-form-urlencoded";
     let reply = service.post_bytes("/user/register", content_type, form).await;
-    reply.assert_error(415, 41501, UNSUPPORTED);
+    reply.assert_error(41501);
     assert_eq!(service.database.count("people.\"user\"").await, 0);
 }
 

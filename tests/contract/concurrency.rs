@@ -31,7 +31,7 @@ async fn of_50_registrations_of_one_userid_one_succeeds_and_49_are_told_that_it_
     let replies = registrations.join_all().await;
     assert_eq!(tally(&replies), BTreeMap::from([(200, 1), (409, 49)]));
     for reply in replies.iter().filter(|reply| reply.status == 409) {
-        reply.assert_error(409, 40901, "The userid is taken.");
+        reply.assert_error(40901);
     }
     assert_eq!(service.database.count("people.\"user\"").await, 1);
     assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
@@ -51,7 +51,7 @@ async fn of_parallel_logouts_of_one_token_exactly_one_succeeds() {
     let replies = logouts.join_all().await;
     assert_eq!(tally(&replies), BTreeMap::from([(200, 1), (401, 19)]));
     for reply in replies.iter().filter(|reply| reply.status == 401) {
-        reply.assert_error(401, 40103, "The bearer token is not valid or no longer valid.");
+        reply.assert_error(40103);
     }
 }
 
@@ -135,7 +135,7 @@ async fn a_log_in_whose_user_is_being_deleted_is_that_of_an_unknown_one() {
     }
     deletion.execute("COMMIT").await.expect("committed");
     let reply = login.await.expect("an answer");
-    reply.assert_error(401, 40101, "The userid or the password is wrong.");
+    reply.assert_error(40101);
     assert_eq!(service.database.count("people.user_session").await, 0);
 }
 

@@ -1,16 +1,18 @@
 //! Section 1: the envelope, every row of its table with its headers; and what `local` does in the gateway's place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
 use lambda_http::Body;
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::app::App;
 use shared::error::Error;
 use shared::http::Route;
 use shared::telemetry::SecurityEvent;
 
 use crate::harness::{Database, PASSWORD, Reply, Service, request, route};
+use crate::health::assert_down;
+use crate::snapshot::{Whole, assert_reply};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -34,56 +36,19 @@ impl Service {
     }
 }
 
-/// Asserts status, whole body and all headers: those that every response has and `more`, each once and nothing else.
-#[track_caller]
-fn assert_whole(reply: &Reply, status: u16, body: &Value, more: &[(&str, &str)]) {
-    reply.assert_envelope(status, body);
-    assert_headers(reply, more);
-}
-
-#[track_caller]
-fn assert_headers(reply: &Reply, more: &[(&str, &str)]) {
-    let mut expected = vec![
-        ("content-type", "application/json"),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-        ("strict-transport-security", "max-age=63072000; includeSubDomains"),
-        (
-            "content-security-policy",
-            "default-src 'none'; frame-ancestors 'none'",
-        ),
-        ("referrer-policy", "no-referrer"),
-    ];
-    expected.extend(more);
-    expected.sort_unstable();
-    let mut found: Vec<(&str, &str)> = reply
-        .headers
-        .iter()
-        .filter(|(name, _)| *name != "x-request-id")
-        .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
-        .collect();
-    found.sort_unstable();
-    assert_eq!(found, expected);
-    assert_eq!(reply.headers.get_all("x-request-id").iter().count(), 1);
-}
-
-/// Asserts an error without data.
-#[track_caller]
-fn assert_error(reply: &Reply, status: u16, code: u32, message: &str, more: &[(&str, &str)]) {
-    let body = json!({ "code": code, "message": message, "data": null });
-    assert_whole(reply, status, &body, more);
+/// What log-ins have besides, whatever they answer.
+fn pragma(path: &str) -> Option<&'static str> {
+    ["/auth/login", "/auth/token"]
+        .contains(&path)
+        .then_some("no-cache")
 }
 
 #[tokio::test]
 async fn a_success_has_code_1() {
     let service = Service::start().await;
-    let data = json!({ "status": "ok", "database": "up", "schema": "current" });
-    assert_whole(
-        &service.call("/health", &[], "").await,
-        200,
-        &json!({ "code": 1, "message": "success", "data": data }),
-        &[],
-    );
+    assert_reply!(service.call("/health", &[], "").await, @r#"
+    200 {"code":1,"message":"success","data":{"status":"ok","database":"up","schema":"current"}}
+    "#);
 }
 
 #[tokio::test]
@@ -91,55 +56,55 @@ async fn a_success_of_login_has_pragma_too() {
     let service = Service::start().await;
     service.register("alice").await;
     let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
-    let reply = service.call("/auth/login", &[JSON], &body).await;
-    assert_eq!(reply.status, 200);
-    assert_headers(&reply, &[("pragma", "no-cache")]);
     let form = "username=alice&password=correct+horse+battery+staple";
-    let reply = service.call("/auth/login", &[FORM], form).await;
-    assert_eq!(reply.status, 200);
-    assert_headers(&reply, &[("pragma", "no-cache")]);
+    for (content_type, body) in [(JSON, &*body), (FORM, form)] {
+        let reply = service.call("/auth/login", &[content_type], body).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(Whole::of(&reply).headers, [("pragma", "no-cache")]);
+    }
 }
 
 #[tokio::test]
 async fn a_malformed_body_is_40001() {
     let service = Service::start().await;
-    let message = "The body is not one well-formed JSON object.";
-    let reply = service.call("/user/register", &[JSON], "{").await;
-    assert_error(&reply, 400, 40001, message, &[]);
-    let reply = service.call("/auth/login", &[JSON], "{").await;
-    assert_error(&reply, 400, 40001, message, &[("pragma", "no-cache")]);
+    assert_reply!(service.call("/user/register", &[JSON], "{").await, @r#"
+    400 {"code":40001,"message":"The body is not one well-formed JSON object.","data":null}
+    "#);
+    assert_reply!(service.call("/auth/login", &[JSON], "{").await, @r#"
+    400 {"code":40001,"message":"The body is not one well-formed JSON object.","data":null}
+    pragma: no-cache
+    "#);
 }
 
 #[tokio::test]
 async fn wrong_credentials_are_40101_without_a_challenge() {
     let service = Service::start().await;
     let body = r#"{"userid":"nobody","password":"wrong"}"#;
-    let reply = service.call("/auth/login", &[JSON], body).await;
-    let message = "The userid or the password is wrong.";
-    assert_error(&reply, 401, 40101, message, &[("pragma", "no-cache")]);
+    assert_reply!(service.call("/auth/login", &[JSON], body).await, @r#"
+    401 {"code":40101,"message":"The userid or the password is wrong.","data":null}
+    pragma: no-cache
+    "#);
 }
 
 #[tokio::test]
 async fn missing_credentials_are_40102_with_a_challenge_that_has_no_error() {
     let service = Service::start().await;
-    let challenge = ("www-authenticate", r#"Bearer realm="people""#);
     for path in ["/auth/me", "/auth/logout"] {
-        let reply = service.call(path, &[], "").await;
-        assert_error(&reply, 401, 40102, "A bearer token is required.", &[challenge]);
+        assert_reply!(service.call(path, &[], "").await, @r#"
+        401 {"code":40102,"message":"A bearer token is required.","data":null}
+        www-authenticate: Bearer realm="people"
+        "#);
     }
 }
 
 #[tokio::test]
 async fn a_dead_token_is_40103_with_a_challenge_that_says_invalid_token() {
     let service = Service::start().await;
-    let challenge = (
-        "www-authenticate",
-        r#"Bearer realm="people", error="invalid_token""#,
-    );
-    let message = "The bearer token is not valid or no longer valid.";
     for path in ["/auth/me", "/auth/logout"] {
-        let reply = service.call(path, &[("authorization", "Bearer a.b.c")], "").await;
-        assert_error(&reply, 401, 40103, message, &[challenge]);
+        assert_reply!(service.call(path, &[("authorization", "Bearer a.b.c")], "").await, @r#"
+        401 {"code":40103,"message":"The bearer token is not valid or no longer valid.","data":null}
+        www-authenticate: Bearer realm="people", error="invalid_token"
+        "#);
     }
 }
 
@@ -148,8 +113,9 @@ async fn a_taken_userid_is_40901() {
     let service = Service::start().await;
     service.register("alice").await;
     let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
-    let reply = service.call("/user/register", &[JSON], &body).await;
-    assert_error(&reply, 409, 40901, "The userid is taken.", &[]);
+    assert_reply!(service.call("/user/register", &[JSON], &body).await, @r#"
+    409 {"code":40901,"message":"The userid is taken.","data":null}
+    "#);
 }
 
 #[tokio::test]
@@ -159,40 +125,38 @@ async fn a_body_over_16_kib_is_41301_at_every_endpoint() {
     let bearer = format!("Bearer {token}");
     let body = " ".repeat(16_385);
     for route in functions::routes() {
-        let more: &[_] = match route.path() {
-            "/auth/login" | "/auth/token" => &[("pragma", "no-cache")],
-            _ => &[],
-        };
         let headers = [JSON, ("authorization", bearer.as_str())];
         let reply = service.call(route.path(), &headers, &body).await;
-        assert_error(&reply, 413, 41301, "The body is larger than 16 KiB.", more);
+        reply.assert_error(41301);
+        assert_eq!(reply.header("pragma"), pragma(route.path()));
     }
 }
 
 #[tokio::test]
 async fn another_content_type_is_41501() {
     let service = Service::start().await;
-    let message = "The content type is not supported.";
-    let reply = service.call("/user/register", &[FORM], "userid=alice").await;
-    assert_error(&reply, 415, 41501, message, &[]);
-    let reply = service
-        .call("/auth/login", &[("content-type", "text/plain")], "{}")
-        .await;
-    assert_error(&reply, 415, 41501, message, &[("pragma", "no-cache")]);
+    assert_reply!(service.call("/user/register", &[FORM], "userid=alice").await, @r#"
+    415 {"code":41501,"message":"The content type is not supported.","data":null}
+    "#);
+    let text = ("content-type", "text/plain");
+    assert_reply!(service.call("/auth/login", &[text], "{}").await, @r#"
+    415 {"code":41501,"message":"The content type is not supported.","data":null}
+    pragma: no-cache
+    "#);
 }
 
 #[tokio::test]
 async fn refused_fields_are_42201_and_all_of_them_are_named() {
     let service = Service::start().await;
-    let data = json!({ "errors": [
-        { "field": "userid", "message": "is required" },
-        { "field": "password", "message": "is required" },
-    ] });
-    let body = json!({ "code": 42201, "message": "At least one field was refused.", "data": data });
-    let reply = service.call("/user/register", &[JSON], "{}").await;
-    assert_whole(&reply, 422, &body, &[]);
-    let reply = service.call("/auth/login", &[JSON], "{}").await;
-    assert_whole(&reply, 422, &body, &[("pragma", "no-cache")]);
+    assert_reply!(service.call("/user/register", &[JSON], "{}").await, @r#"
+    422 {"code":42201,"message":"At least one field was refused.","data":{"errors":[{"field":"userid",
+      "message":"is required"},{"field":"password","message":"is required"}]}}
+    "#);
+    assert_reply!(service.call("/auth/login", &[JSON], "{}").await, @r#"
+    422 {"code":42201,"message":"At least one field was refused.","data":{"errors":[{"field":"userid",
+      "message":"is required"},{"field":"password","message":"is required"}]}}
+    pragma: no-cache
+    "#);
 }
 
 #[tokio::test]
@@ -207,9 +171,10 @@ async fn too_many_attempts_are_42901_with_the_seconds_to_wait() {
         })
     });
     let reply = service.invoke(&throttled, lambda_http::Request::default()).await;
-    let data = json!({ "retry_after": 8 });
-    let body = json!({ "code": 42901, "message": "There were too many attempts.", "data": data });
-    assert_whole(&reply, 429, &body, &[("retry-after", "8")]);
+    assert_reply!(reply, @r#"
+    429 {"code":42901,"message":"There were too many attempts.","data":{"retry_after":8}}
+    retry-after: 8
+    "#);
 }
 
 #[tokio::test]
@@ -221,13 +186,11 @@ async fn login_says_how_long_to_wait_to_json_and_form_alike() {
     let json_body = r#"{"userid":"alice","password":"wrong"}"#;
     for (content_type, body) in [(JSON, json_body), (FORM, "username=alice&password=wrong")] {
         let reply = service.call("/auth/login", &[content_type], body).await;
-        let seconds = reply.header("retry-after").expect("retry-after").to_owned();
-        let number: u32 = seconds.parse().expect("whole seconds");
-        assert!((1..=900).contains(&number), "{seconds}");
-        let data = json!({ "retry_after": number });
-        let body = json!({ "code": 42901, "message": "There were too many attempts.", "data": data });
-        let more = [("pragma", "no-cache"), ("retry-after", seconds.as_str())];
-        assert_whole(&reply, 429, &body, &more);
+        let seconds = reply.header("retry-after").expect("retry-after");
+        let seconds: u32 = seconds.parse().expect("whole seconds");
+        assert!((1..=900).contains(&seconds), "{seconds}");
+        reply.assert_too_many(seconds);
+        assert_eq!(reply.header("pragma"), Some("no-cache"));
     }
 }
 
@@ -238,7 +201,7 @@ async fn a_defect_is_50001_and_tells_nothing() {
         Box::pin(async { Err(Error::Defect("a detail for the log".to_owned())) })
     });
     let reply = service.invoke(&broken, lambda_http::Request::default()).await;
-    assert_error(&reply, 500, 50001, "An internal error occurred.", &[]);
+    assert_reply!(reply, @r#"500 {"code":50001,"message":"An internal error occurred.","data":null}"#);
 }
 
 #[tokio::test]
@@ -248,8 +211,10 @@ async fn a_handler_that_panics_is_50001_and_the_next_request_is_served() {
         Route::<App>::of::<__path_test_route>(|_, _, _| Box::pin(async { panic!("a detail for nobody") }))
             .with_headers(&[("pragma", "no-cache")]);
     let reply = service.invoke(&panicking, lambda_http::Request::default()).await;
-    let message = "An internal error occurred.";
-    assert_error(&reply, 500, 50001, message, &[("pragma", "no-cache")]);
+    assert_reply!(reply, @r#"
+    500 {"code":50001,"message":"An internal error occurred.","data":null}
+    pragma: no-cache
+    "#);
     assert_eq!(service.call("/health", &[], "").await.status, 200);
 }
 
@@ -261,32 +226,19 @@ async fn an_unreachable_database_is_50301_at_every_endpoint() {
     };
     let token = Service::start().await.token_of_new_user("alice").await;
     let service = Service::on(nowhere, &[]);
-    let bearer = format!("Bearer {token}");
-    let body = json!({ "userid": "alice", "password": PASSWORD }).to_string();
     for route in functions::routes() {
-        let (content_type, body) = match route.path() {
-            "/auth/token" => (FORM, "username=alice&password=x"),
-            _ => (JSON, &*body),
-        };
-        let headers = [content_type, ("authorization", bearer.as_str())];
-        let reply = service.call(route.path(), &headers, body).await;
-        let data = match route.path() {
-            "/health" => json!({ "status": "unavailable", "database": "down", "schema": "unknown" }),
-            _ => Value::Null,
-        };
-        let message = "The service is temporarily unavailable.";
-        let body = json!({ "code": 50301, "message": message, "data": data });
-        let mut more = vec![("retry-after", "1")];
-        if matches!(route.path(), "/auth/login" | "/auth/token") {
-            more.push(("pragma", "no-cache"));
+        let reply = service.send_example(route, &token).await;
+        match route.path() {
+            "/health" => assert_down(&reply),
+            _ => reply.assert_error(50301),
         }
-        assert_whole(&reply, 503, &body, &more);
+        assert_eq!(reply.header("pragma"), pragma(route.path()));
     }
-    let form = "username=alice&password=x";
-    let reply = service.call("/auth/login", &[FORM], form).await;
-    let message = "The service is temporarily unavailable.";
-    let more = [("pragma", "no-cache"), ("retry-after", "1")];
-    assert_error(&reply, 503, 50301, message, &more);
+    let reply = service
+        .call("/auth/login", &[FORM], "username=alice&password=x")
+        .await;
+    reply.assert_error(50301);
+    assert_eq!(reply.header("pragma"), pragma("/auth/login"));
 }
 
 #[tokio::test]
@@ -330,7 +282,7 @@ async fn an_unknown_path_is_40401() {
     ] {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let reply = service.send(request(method, path, &[], "")).await;
-            reply.assert_error(404, 40401, "There is no such path.");
+            reply.assert_error(40401);
             assert_eq!(reply.header("allow"), None, "{path}");
         }
     }
@@ -339,18 +291,21 @@ async fn an_unknown_path_is_40401() {
 #[tokio::test]
 async fn another_method_is_40501_and_allow_names_the_right_one() {
     let service = Service::start().await;
-    for (path, allowed) in [
-        ("/user/register", "POST"),
-        ("/auth/login", "POST"),
-        ("/auth/token", "POST"),
-        ("/auth/logout", "POST"),
-        ("/auth/me", "GET"),
-        ("/health", "GET"),
-    ] {
+    let mut methods: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for route in functions::routes() {
+        methods.entry(route.path()).or_default().push(route.method());
+    }
+    assert_eq!(methods["/auth/me"], ["GET", "PATCH"]);
+    for (path, allowed) in methods {
+        let mut expected = allowed.clone();
+        if allowed.contains(&"GET") {
+            expected.push("HEAD");
+        }
+        expected.sort_unstable();
         for method in [
             "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "post", "BREW",
         ] {
-            if method == allowed {
+            if allowed.contains(&method) {
                 continue;
             }
             let reply = service
@@ -361,13 +316,10 @@ async fn another_method_is_40501_and_allow_names_the_right_one() {
                     "",
                 ))
                 .await;
-            reply.assert_error(405, 40501, "The path has no such method.");
-            let allow: Vec<_> = reply.headers.get_all("allow").iter().collect();
-            assert_eq!(
-                allow,
-                [if allowed == "GET" { "GET,HEAD" } else { allowed }],
-                "{method} {path}"
-            );
+            reply.assert_error(40501);
+            let mut allow: Vec<_> = reply.header("allow").expect("a list").split(',').collect();
+            allow.sort_unstable();
+            assert_eq!(allow, expected, "{method} {path}");
         }
     }
 }
@@ -394,7 +346,7 @@ async fn a_query_string_changes_neither_path_nor_method() {
     let reply = service
         .send(request(Method::POST, "/health?_method=GET", &[], ""))
         .await;
-    reply.assert_error(405, 40501, "The path has no such method.");
+    reply.assert_error(40501);
 }
 
 #[tokio::test]

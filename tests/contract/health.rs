@@ -1,9 +1,9 @@
 //! `GET /health`.
 
 use axum::http::Method;
-use serde_json::json;
 
 use crate::harness::{Database, Reply, Service, request};
+use crate::snapshot::assert_reply;
 
 impl Service {
     async fn health(&self) -> Reply {
@@ -11,18 +11,26 @@ impl Service {
     }
 }
 
-#[track_caller]
-fn assert_unavailable(reply: &Reply, database: &str, schema: &str) {
-    let data = json!({ "status": "unavailable", "database": database, "schema": schema });
-    let message = "The service is temporarily unavailable.";
-    reply.assert_envelope(503, &json!({ "code": 50301, "message": message, "data": data }));
-    assert_eq!(reply.header("retry-after"), Some("1"));
+pub fn assert_down(reply: &Reply) {
+    assert_reply!(reply, @r#"
+    503 {"code":50301,"message":"The service is temporarily unavailable.",
+      "data":{"status":"unavailable","database":"down","schema":"unknown"}}
+    retry-after: 1
+    "#);
 }
 
-#[track_caller]
-fn assert_healthy(reply: &Reply) {
-    let data = json!({ "status": "ok", "database": "up", "schema": "current" });
-    reply.assert_envelope(200, &json!({ "code": 1, "message": "success", "data": data }));
+pub fn assert_behind(reply: &Reply) {
+    assert_reply!(reply, @r#"
+    503 {"code":50301,"message":"The service is temporarily unavailable.",
+      "data":{"status":"unavailable","database":"up","schema":"behind"}}
+    retry-after: 1
+    "#);
+}
+
+pub fn assert_healthy(reply: &Reply) {
+    assert_reply!(reply, @r#"
+    200 {"code":1,"message":"success","data":{"status":"ok","database":"up","schema":"current"}}
+    "#);
 }
 
 #[tokio::test]
@@ -43,7 +51,7 @@ async fn a_database_that_refuses_connections_is_down() {
         url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
     };
     let service = Service::on(nowhere, &[]);
-    assert_unavailable(&service.health().await, "down", "unknown");
+    assert_down(&service.health().await);
 }
 
 #[tokio::test]
@@ -51,13 +59,13 @@ async fn a_database_that_does_not_exist_is_down() {
     let mut database = Database::empty().await;
     database.url = database.url.replace("/people_test_", "/no_such_people_test_");
     let service = Service::on(database, &[]);
-    assert_unavailable(&service.health().await, "down", "unknown");
+    assert_down(&service.health().await);
 }
 
 #[tokio::test]
 async fn a_database_without_migrations_is_behind() {
     let service = Service::on(Database::empty().await, &[]);
-    assert_unavailable(&service.health().await, "up", "behind");
+    assert_behind(&service.health().await);
 }
 
 #[tokio::test]
@@ -70,19 +78,19 @@ async fn a_database_that_lacks_one_migration_is_behind() {
             "UPDATE people._sqlx_migrations SET success = false WHERE {latest}"
         ))
         .await;
-    assert_unavailable(&service.health().await, "up", "behind");
+    assert_behind(&service.health().await);
     service
         .database
         .execute(&format!("DELETE FROM people._sqlx_migrations WHERE {latest}"))
         .await;
-    assert_unavailable(&service.health().await, "up", "behind");
+    assert_behind(&service.health().await);
 }
 
 #[tokio::test]
 async fn a_service_becomes_ok_when_its_database_is_migrated() {
     let database = Database::empty().await;
     let service = Service::on(database.clone(), &[]);
-    assert_unavailable(&service.health().await, "up", "behind");
+    assert_behind(&service.health().await);
     shared::database::migrate(&database.options())
         .await
         .expect("migrations run");
@@ -110,7 +118,11 @@ async fn a_schema_that_cannot_be_read_is_unknown_in_a_database_that_is_up() {
         .database
         .execute("ALTER TABLE people._sqlx_migrations RENAME COLUMN success TO succeeded")
         .await;
-    assert_unavailable(&service.health().await, "up", "unknown");
+    assert_reply!(service.health().await, @r#"
+    503 {"code":50301,"message":"The service is temporarily unavailable.",
+      "data":{"status":"unavailable","database":"up","schema":"unknown"}}
+    retry-after: 1
+    "#);
 }
 
 #[tokio::test]

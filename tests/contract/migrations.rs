@@ -11,6 +11,7 @@ use sqlx::ConnectOptions as _;
 use uuid::Uuid;
 
 use crate::harness::{Database, PASSWORD, SECRET_KEY, Service};
+use crate::health::assert_healthy;
 
 /// The Python back end's tables as its ORM (`SQLAlchemy`) writes them, for one way to declare its models.
 struct Models {
@@ -341,7 +342,12 @@ async fn an_empty_database_gets_the_schema_of_the_contract() {
     let lines: Vec<&str> = lines
         .iter()
         .map(String::as_str)
-        .filter(|line| line.contains("user") && !line.contains("known_network"))
+        .filter(|line| {
+            line.contains("user")
+                && !["known_network", "live_session", "outbox"]
+                    .iter()
+                    .any(|other| line.contains(other))
+        })
         .collect();
     assert_eq!(
         lines,
@@ -354,30 +360,42 @@ CASE
     ELSE NULL::text
 END) COLLATE "C")"#,
             "CREATE INDEX user_session_ended_idx ON people.user_session USING btree (LEAST(logout_time, expires_at))",
+            "CREATE INDEX user_session_open_idx ON people.user_session USING btree (user_id, expires_at) WHERE (logout_time IS NULL)",
             "CREATE INDEX user_session_user_id_idx ON people.user_session USING btree (user_id)",
             r#"CREATE UNIQUE INDEX user_pkey ON people."user" USING btree (user_id)"#,
             "CREATE UNIQUE INDEX user_session_pkey ON people.user_session USING btree (session_id)",
             r#"CREATE UNIQUE INDEX user_userid_key ON people."user" USING btree (userid)"#,
             "user constraint user_pkey PRIMARY KEY (user_id)",
+            "user constraint user_roles_check CHECK ((cardinality(roles) <= 16))",
             "user constraint user_userid_key UNIQUE (userid)",
             "user.country text",
+            "user.disabled_at timestamp with time zone",
             "user.email text",
+            "user.email_verified_at timestamp with time zone",
+            "user.email_version integer not null default 0",
             "user.init_cn_level text",
             "user.job text",
             "user.password_hash text",
+            "user.password_version integer not null default 0",
             "user.phone text",
             "user.reg_time timestamp with time zone not null default now()",
+            "user.roles ARRAY not null default '{}'::text[]",
             "user.user_id uuid not null default gen_random_uuid()",
             "user.user_name text",
             "user.userid text not null",
             "user_session constraint user_session_pkey PRIMARY KEY (session_id)",
             "user_session constraint user_session_token_check CHECK ((token ~ '^[0-9a-f]{64}$'::text))",
+            "user_session constraint user_session_user_agent_check CHECK ((char_length(user_agent) <= 256))",
             r#"user_session constraint user_session_user_id_fkey FOREIGN KEY (user_id) REFERENCES people."user"(user_id) ON DELETE CASCADE"#,
+            "user_session.address inet",
             "user_session.expires_at timestamp with time zone not null",
+            "user_session.last_seen timestamp with time zone not null default now()",
             "user_session.login_time timestamp with time zone not null default now()",
             "user_session.logout_time timestamp with time zone",
+            "user_session.password_version integer not null default 0",
             "user_session.session_id uuid not null",
             "user_session.token text",
+            "user_session.user_agent text",
             "user_session.user_id uuid",
         ]
     );
@@ -411,6 +429,11 @@ async fn adopts(models: &Models) {
                 "init_cn_level": format!("HSK{number}"),
                 "reg_time": REGISTERED.replace('Z', "+00:00"),
                 "password_hash": user.password.map(|(_, hash)| hash),
+                "password_version": 0,
+                "email_version": 0,
+                "email_verified_at": null,
+                "disabled_at": null,
+                "roles": [],
             })
         })
         .collect();
@@ -423,7 +446,7 @@ async fn adopts(models: &Models) {
     // Sessions: every row, ended, without its token.
     let sessions = database
         .text(
-            "SELECT jsonb_agg(to_jsonb(s) - 'expires_at' - 'logout_time' || jsonb_build_object(
+            "SELECT jsonb_agg(to_jsonb(s) - 'expires_at' - 'logout_time' - 'last_seen' || jsonb_build_object(
                 'expired', s.expires_at BETWEEN now() - interval '1 minute' AND now(),
                 'ended', CASE WHEN s.logout_time > now() - interval '1 minute' AND s.logout_time <= now()
                               THEN 'now' ELSE to_jsonb(s) ->> 'logout_time' END) ORDER BY session_id)
@@ -439,6 +462,9 @@ async fn adopts(models: &Models) {
             "login_time": "2024-03-01T12:00:00+00:00",
             "expired": true,
             "ended": ended,
+            "password_version": 0,
+            "user_agent": null,
+            "address": null,
         })
     };
     let expected = [
@@ -465,7 +491,7 @@ async fn everybody_logs_in(database: Database, users: &[&OldUser]) {
         let key = user_id.to_string();
         let Some((password, old_hash)) = user.password else {
             let reply = service.log_in(&key, "None").await;
-            reply.assert_error(401, 40101, "The userid or the password is wrong.");
+            reply.assert_error(40101);
             continue;
         };
         // One without a name has only the key to be called by.
@@ -487,7 +513,9 @@ async fn everybody_logs_in(database: Database, users: &[&OldUser]) {
                     "job": "",
                     "phone": format!("+{number}"),
                     "email": format!("e{number}"),
+                    "email_verified": false,
                     "init_cn_level": format!("HSK{number}"),
+                    "roles": [],
                     "reg_time": REGISTERED,
                 })
             );
@@ -612,7 +640,7 @@ async fn the_display_name_may_repeat_where_the_old_database_forbade_it() {
     // The userid may not, whether it came from the old database or was registered.
     for userid in ["ALICE", "οδυσσευΣ", "second"] {
         let reply = service.register(userid).await;
-        reply.assert_error(409, 40901, "The userid is taken.");
+        reply.assert_error(40901);
     }
 }
 
@@ -673,17 +701,10 @@ async fn the_service_needs_no_right_but_to_use_the_tables() {
     let reply = service.log_in("Bob Smith", LONG.0).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     let wrong = service.log_in("new", "wrong").await;
-    wrong.assert_error(401, 40101, "The userid or the password is wrong.");
+    wrong.assert_error(40101);
     assert_eq!(service.get("/auth/me", &token).await.status, 200);
     assert_eq!(service.log_out(&token).await.status, 200);
-    service.get("/health", "").await.assert_envelope(
-        200,
-        &json!({
-            "code": 1,
-            "message": "success",
-            "data": { "status": "ok", "database": "up", "schema": "current" },
-        }),
-    );
+    assert_healthy(&service.get("/health", "").await);
     database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role};"))
         .await;

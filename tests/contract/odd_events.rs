@@ -202,8 +202,7 @@ async fn a_body_that_is_not_as_the_flag_says_is_malformed_where_a_body_is_read()
                     assert_eq!(reply.json()["error"], "invalid_request", "{body}");
                 }
                 "/auth/login" | "/user/register" => {
-                    let message = "The body is not one well-formed JSON object.";
-                    reply.assert_error(400, 40001, message);
+                    reply.assert_error(40001);
                 }
                 _ => assert_eq!(reply.status, usual.status),
             }
@@ -218,7 +217,7 @@ async fn only_true_says_that_a_body_is_encoded() {
         let mut event: Value = serde_json::from_str(EVENTS[2]).expect("JSON");
         event["isBase64Encoded"] = flag;
         let reply = send(&service, function(&event), &event).await;
-        reply.assert_error(401, 40101, "The userid or the password is wrong.");
+        reply.assert_error(40101);
     }
 }
 
@@ -309,7 +308,7 @@ async fn what_is_no_event_is_a_defect_and_still_an_answer() {
         b"{\"body\": \"\xff\"}",
     ] {
         let reply = service.invoke(route("/health"), request(bytes)).await;
-        reply.assert_error(500, 50001, "An internal error occurred.");
+        reply.assert_error(50001);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use jsonwebtoken::Algorithm;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -22,6 +23,8 @@ pub struct TokenConfig {
     pub issuer: String,
     /// Lifetime of a token and of its session.
     pub lifetime: Duration,
+    /// How long a session may be idle; `None`: as long as it lives.
+    pub max_idle: Option<TimeDelta>,
 }
 
 impl TokenConfig {
@@ -32,6 +35,7 @@ impl TokenConfig {
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const KEY: &str = "SECRET_KEY";
         const MINUTES: &str = "ACCESS_TOKEN_EXPIRE_MINUTES";
+        const IDLE_MINUTES: &str = "SESSION_IDLE_MINUTES";
         let secret_key = key(environment, KEY)?.ok_or_else(|| ConfigError::new(KEY, "is missing"))?;
         let previous_secret_key = key(environment, "SECRET_KEY_PREVIOUS")?;
         let algorithm = match environment.text("ALGORITHM") {
@@ -41,6 +45,14 @@ impl TokenConfig {
             Some(_) => return Err(ConfigError::new("ALGORITHM", "must be HS256, HS384 or HS512")),
         };
         let minutes = environment.number(MINUTES, 60, 1..=MAX_LIFETIME_MINUTES)?;
+        let idle_minutes = environment.number(IDLE_MINUTES, 0, 0..=MAX_LIFETIME_MINUTES)?;
+        // `last_seen` lags by up to 15 minutes: a shorter limit would end sessions that are in use.
+        if (1..60).contains(&idle_minutes) {
+            return Err(ConfigError::new(
+                IDLE_MINUTES,
+                format!("must be 0, or from 60 to {MAX_LIFETIME_MINUTES}"),
+            ));
+        }
         Ok(Self {
             algorithm,
             // The same key twice (a rotation that has not been carried out yet) counts as one.
@@ -49,12 +61,13 @@ impl TokenConfig {
             secret_key,
             issuer: issuer(environment).to_owned(),
             lifetime: Duration::from_secs(u64::from(minutes) * 60),
+            max_idle: (idle_minutes > 0).then(|| TimeDelta::minutes(idle_minutes.into())),
         })
     }
 }
 
-/// The longest lifetime of a token: 30 days.
-pub const MAX_LIFETIME_MINUTES: u32 = 43_200;
+/// The longest lifetime of a token, and the longest that a session may be idle: a year.
+pub const MAX_LIFETIME_MINUTES: u32 = 525_600;
 
 pub(super) fn issuer(environment: &Environment) -> &str {
     environment.text("TOKEN_ISSUER").unwrap_or("people")
@@ -91,6 +104,20 @@ mod tests {
     }
 
     #[test]
+    fn a_session_may_be_idle_for_an_hour_to_a_year_or_without_a_limit() {
+        let idle = |minutes| tokens(&[("SESSION_IDLE_MINUTES", minutes)]).map(|tokens| tokens.max_idle);
+        assert_eq!(tokens(&[]).unwrap().max_idle, None);
+        assert_eq!(idle("0"), Ok(None));
+        assert_eq!(idle("60"), Ok(Some(TimeDelta::hours(1))));
+        assert_eq!(idle("525600"), Ok(Some(TimeDelta::days(365))));
+        for minutes in ["1", "59"] {
+            let error = "SESSION_IDLE_MINUTES must be 0, or from 60 to 525600";
+            assert_eq!(idle(minutes), Err(error.to_owned()));
+        }
+        assert!(idle("525601").is_err());
+    }
+
+    #[test]
     fn a_previous_key_equal_to_the_current_one_is_ignored() {
         let previous = |key| {
             tokens(&[("SECRET_KEY_PREVIOUS", key)])
@@ -116,10 +143,10 @@ mod tests {
             error("ALGORITHM", "none"),
             "ALGORITHM must be HS256, HS384 or HS512"
         );
-        for minutes in ["0", "43201", "1.5"] {
+        for minutes in ["0", "525601", "1.5"] {
             assert_eq!(
                 error("ACCESS_TOKEN_EXPIRE_MINUTES", minutes),
-                "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 43200"
+                "ACCESS_TOKEN_EXPIRE_MINUTES must be a whole number from 1 to 525600"
             );
         }
     }

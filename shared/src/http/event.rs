@@ -31,6 +31,8 @@ pub struct Gateway {
     pub domain_name: Option<String>,
     /// Names and values of the path parameters.
     pub path_parameters: Vec<(String, String)>,
+    /// What the gateway's Lambda authorizer says of the caller, as names and values; empty without one.
+    pub authorizer: Vec<(String, String)>,
     /// The event was not a JSON object, so it contains no request.
     pub unreadable: bool,
 }
@@ -45,6 +47,7 @@ impl Gateway {
             route: None,
             domain_name: None,
             path_parameters: Vec::new(),
+            authorizer: Vec::new(),
             unreadable: false,
         };
         request.extensions().get().unwrap_or(&NONE)
@@ -62,9 +65,17 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
+impl Event {
+    /// As it arrived; empty where it was no JSON.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.0.as_deref().map_or("", RawValue::get)
+    }
+}
+
 impl From<Event> for Request {
-    fn from(Event(json): Event) -> Self {
-        request(json.as_deref().map_or("", RawValue::get))
+    fn from(event: Event) -> Self {
+        request(event.json())
     }
 }
 
@@ -102,6 +113,7 @@ pub fn request(json: &str) -> Request {
             .flatten()
             .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
             .collect(),
+        authorizer: event.authorizer.map(authorizer_context).unwrap_or_default(),
         unreadable: !json.starts_with('{'),
     };
     request.extensions_mut().insert(gateway);
@@ -109,7 +121,7 @@ pub fn request(json: &str) -> Request {
 }
 
 /// A string in the event, as bytes: a client may send invalid UTF-8, or an unpaired surrogate (`"\ud800"`) in JSON.
-type Text<'a> = Cow<'a, [u8]>;
+pub type Text<'a> = Cow<'a, [u8]>;
 
 /// The members of an event that we use. Those that are not strings are kept as JSON text.
 #[derive(Default)]
@@ -128,6 +140,7 @@ struct Parts<'a> {
     domain_name: Option<Text<'a>>,
     request_id: Option<Text<'a>>,
     source_ip: Option<Text<'a>>,
+    authorizer: Option<&'a str>,
 }
 
 impl<'a> Parts<'a> {
@@ -156,6 +169,7 @@ impl<'a> Parts<'a> {
                 b"stage" => self.stage = text(value),
                 b"domainName" => self.domain_name = text(value),
                 b"requestId" => self.request_id = text(value),
+                b"authorizer" => self.authorizer = Some(value),
                 // Payload 2.0 and 1.0, respectively.
                 b"http" | b"identity" => {
                     for (name, value) in members(value) {
@@ -172,8 +186,20 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The strings in the context of a Lambda authorizer. An HTTP API nests them one level deeper than a REST API.
+fn authorizer_context(json: &str) -> Vec<(String, String)> {
+    let context = members(json);
+    let lambda = context.iter().find(|(name, _)| &**name == b"lambda");
+    let context = lambda.map_or(context.clone(), |(_, lambda)| members(lambda));
+    context
+        .into_iter()
+        .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
+        .collect()
+}
+
 /// The members of a JSON object, with the values as JSON text; empty for anything else.
-fn members(json: &str) -> Vec<(Text<'_>, &str)> {
+#[must_use]
+pub fn members(json: &str) -> Vec<(Text<'_>, &str)> {
     struct Members;
 
     impl<'de> Visitor<'de> for Members {
@@ -206,7 +232,8 @@ fn members(json: &str) -> Vec<(Text<'_>, &str)> {
 }
 
 /// `json` as a string, if it is one.
-fn text(json: &str) -> Option<Text<'_>> {
+#[must_use]
+pub fn text(json: &str) -> Option<Text<'_>> {
     serde_json::Deserializer::from_str(json)
         .deserialize_bytes(TextVisitor)
         .ok()
@@ -288,8 +315,9 @@ fn header_map(json: &str) -> HeaderMap {
     headers
 }
 
-/// Adds a header. One with an invalid value is added as unreadable, so that a second credential does not go unnoticed.
-fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
+/// Adds a header with the string in `json`. One with an invalid value is added as unreadable, so that a second credential
+/// does not go unnoticed.
+pub fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
     let value = text(json).and_then(|text| HeaderValue::from_bytes(&text).ok());
     let unreadable = || HeaderValue::from_bytes(b"\xff").ok();
     if json != "null"

@@ -33,6 +33,18 @@ impl Password {
         Ok(Self(typed.into()))
     }
 
+    /// A password in a request.
+    ///
+    /// # Errors
+    /// When it is empty, and as [`Password::new`].
+    pub fn typed(typed: &str) -> Result<Self, ValidationError> {
+        if typed.is_empty() {
+            Err(ValidationError::Empty)
+        } else {
+            Self::new(typed)
+        }
+    }
+
     /// The text to hash: NFC, so that a password typed on another system is the same (NIST SP 800-63B-4 §3.1.1.2).
     fn normalized(&self) -> SecretString {
         self.0.expose_secret().nfc().collect::<String>().into()

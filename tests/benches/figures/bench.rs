@@ -92,13 +92,14 @@ impl Bench {
     }
 
     pub async fn bare_me(&mut self, token: &VerifiedToken) {
-        let user = sessions::find_live_user(&mut self.connection, token).await;
-        assert_eq!(user.expect("it answers").as_ref(), Some(&self.user));
+        let session = sessions::find_live(&mut self.connection, token, None).await;
+        let user = session.expect("it answers").map(|session| session.user);
+        assert_eq!(user.as_ref(), Some(&self.user));
     }
 
     pub async fn bare_logout(&mut self, token: &VerifiedToken) {
         assert!(
-            sessions::end(&mut self.connection, token)
+            sessions::end(&mut self.connection, token, None)
                 .await
                 .expect("it answers")
         );
@@ -119,6 +120,10 @@ impl Bench {
             user_id: self.user.user_id,
             token: token.expect("signed").digest(),
             lifetime: self.app.keys.lifetime(),
+            max_idle: None,
+            password_version: 0,
+            user_agent: None,
+            address: source_address(request),
         };
         let opened = sessions::open(&mut self.connection, &session, &reservation, None).await;
         assert!(opened.expect("it answers"));
