@@ -1,5 +1,5 @@
-"""The list of functions, as functions/lib.rs has it: `name`, `needs`, `routes` ([method, path]) and `pages` (paths) of each;
-and events for their routes."""
+"""The list of functions in functions/lib.rs: `name`, `needs`, `routes` ([method, path]) and `pages` (paths) of each; and events
+for their routes."""
 
 import json
 import os
@@ -11,9 +11,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def functions():
-    # Without --package, so that it shares what a build of the workspace has compiled.
+    # Without --package, so that it reuses a build of the workspace.
     command = ["cargo", "run", "--quiet", "--locked", "--example", "list"]
-    # Of a build that checks SQL against the committed .sqlx, whatever DATABASE_URL says.
+    # Check SQL against the committed .sqlx, whatever DATABASE_URL is.
     environment = os.environ | {"SQLX_OFFLINE": "true"}
     return json.loads(subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE).stdout)
 
