@@ -107,8 +107,10 @@ fn each_request_is_one_line_and_each_security_event_another() {
     let alice = register(&local, &mut expected);
     let token = log_in(&local, &database, &mut expected, &alice);
     use_token(&local, &mut expected, &alice, &token);
+    database.sql("DELETE FROM people.attempt");
+    use_account(&local, &database, &mut expected, &alice);
     expected.add(&local.send("GET", "/nowhere", &[], ""), "*", (404, 40401), &[]);
-    expected.add(&local.send("DELETE", "/auth/me", &[], ""), "*", (405, 40501), &[]);
+    expected.add(&local.send("PUT", "/auth/me", &[], ""), "*", (405, 40501), &[]);
     // The request id is the gateway's: a client cannot choose it.
     let chosen = local.send("GET", "/health", &[("x-request-id", "mine")], "");
     assert_ne!(chosen.header("x-request-id"), Some("mine"));
@@ -204,6 +206,121 @@ fn use_token(local: &Local, expected: &mut Expected, alice: &Value, token: &str)
         expected.add(&logout, "POST /auth/logout", outcome, events);
     }
     expected.add(&me(token), route, (401, 40103), &refused);
+}
+
+/// What an owner does with the account, each with and without success, until it is gone.
+fn use_account(local: &Local, database: &Database, expected: &mut Expected, alice: &Value) {
+    let log_in = |expected: &mut Expected| {
+        let answer = local.log_in("alice");
+        let success = with(info("authn_login_success", alice), "way", "json");
+        expected.add(&answer, "POST /auth/login", (200, 1), &[success]);
+        answer.token()
+    };
+    let token = log_in(expected);
+    log_in(expected);
+    let mut send = |method: &str, path: &str, route: &str, body: &Value, outcome, events: &[Value]| {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", &*authorization), JSON[0]];
+        let answer = local.send(method, path, &headers, &body.to_string());
+        expected.add(&answer, route, outcome, events);
+        answer
+    };
+    let (sessions, session) = ("/auth/sessions", "DELETE /auth/sessions/{session_id}");
+    let listed = send("GET", sessions, "GET /auth/sessions", &Value::Null, (200, 1), &[]);
+    let other = listed.json()["data"]["sessions"][0]["session_id"].clone();
+    let other = format!("{sessions}/{}", other.as_str().expect("an id"));
+    let revoked = [info("authn_token_revoked", alice)];
+    send("DELETE", &other, session, &Value::Null, (200, 1), &revoked);
+    send("DELETE", &other, session, &Value::Null, (404, 40402), &[]);
+    send(
+        "DELETE",
+        sessions,
+        "DELETE /auth/sessions",
+        &Value::Null,
+        (200, 1),
+        &revoked,
+    );
+    let updated = [info("user_updated", alice)];
+    let refused = [warn("input_validation_fail")];
+    let (me, profile) = ("/auth/me", "PATCH /auth/me");
+    send(
+        "PATCH",
+        me,
+        profile,
+        &json!({ "job": "reader" }),
+        (200, 1),
+        &updated,
+    );
+    send("PATCH", me, profile, &json!({}), (200, 1), &[]);
+    send(
+        "PATCH",
+        me,
+        profile,
+        &json!({ "roles": [] }),
+        (422, 42201),
+        &refused,
+    );
+    let new = "six candles under the bridge";
+    let change = |current: &str, new: &str| json!({ "current_password": current, "new_password": new });
+    let (password, route) = ("/auth/password", "POST /auth/password");
+    let failed = [with(warn("authn_password_change_fail"), "user_id", alice.clone())];
+    send(
+        "POST",
+        password,
+        route,
+        &change("wrong", new),
+        (403, 40301),
+        &failed,
+    );
+    send(
+        "POST",
+        password,
+        route,
+        &change(PASSWORD, "short"),
+        (422, 42201),
+        &refused,
+    );
+    let changed = [info("authn_password_change", alice)];
+    send(
+        "POST",
+        password,
+        route,
+        &change(PASSWORD, new),
+        (200, 1),
+        &changed,
+    );
+    let (delete, route) = ("/user/delete", "POST /user/delete");
+    let failed = [with(warn("authn_login_fail"), "user_id", alice.clone())];
+    send(
+        "POST",
+        delete,
+        route,
+        &json!({ "password": PASSWORD }),
+        (403, 40301),
+        &failed,
+    );
+    database.sql("UPDATE people.attempt SET in_flight = '{}', failed_at = now(), forgotten_at = now() + interval '10 days'");
+    let too_many = [with(warn("authn_login_fail_max"), "user_id", alice.clone())];
+    send(
+        "POST",
+        delete,
+        route,
+        &json!({ "password": new }),
+        (429, 42901),
+        &too_many,
+    );
+    database.sql("DELETE FROM people.attempt");
+    let deleted = [info("user_deleted", alice)];
+    send(
+        "POST",
+        delete,
+        route,
+        &json!({ "password": new }),
+        (200, 1),
+        &deleted,
+    );
+    let refused = [with(warn("authz_fail"), "user_id", alice.clone())];
+    send("GET", me, "GET /auth/me", &Value::Null, (401, 40103), &refused);
 }
 
 #[test]
