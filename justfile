@@ -1,30 +1,30 @@
-# The few commands, for `just` (`cargo install just`, `brew install just`, `pip install rust-just`).
+# Common commands for `just` (`cargo install just`, `brew install just`, `pip install rust-just`).
 
 [private]
 default:
     @just --list
 
-# Everything on http://127.0.0.1:3000, with a database of its own
+# Run everything on http://127.0.0.1:3000, with an embedded database
 run *arguments:
     cargo run -p local -- {{ arguments }}
 
-# The contract's tests, or those whose names contain this: `just test me::`
+# Run the tests, or those whose names contain a filter: `just test me::`
 test filter='':
     cargo test --workspace -- {{ filter }}
 
-# Format, then what clippy says
+# Format and run clippy
 lint:
     cargo fmt --all
     cargo clippy --workspace --all-targets -- -D warnings
 
-# Write functions/docs/openapi.json anew, after a change of the interface
+# Regenerate functions/docs/openapi.json, after a change to the interface
 openapi:
     cargo run --example openapi
 
-# Write .sqlx anew, after a change of a statement or of the schema
+# Regenerate .sqlx, after a change to a statement or the schema
 sqlx:
     .ci/run prepare
 
-# What CI runs, or only these stages: `just ci fmt template`
+# Run all stages of CI, or only some: `just ci fmt template`
 ci *stages:
     .ci/run {{ stages }}

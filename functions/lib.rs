@@ -1,6 +1,9 @@
 //! The one list of functions, with their routes and needs. `local`, the description of the interface and the tests of the
 //! template, the emulator and `sam local` read it.
 
+pub mod account;
+pub mod authorizer;
+pub mod credentials;
 pub mod docs;
 pub mod health;
 pub mod login;
@@ -11,6 +14,7 @@ pub mod purge;
 pub mod register;
 
 use shared::app::{Need, State};
+use shared::auth::Authenticator;
 use shared::http::pages::Page;
 use shared::http::{Route, Served, served};
 use utoipa::OpenApi;
@@ -37,11 +41,14 @@ pub fn all() -> Vec<Function> {
         with_routes::<_, login::Description>("login", &login::ROUTES),
         with_routes::<_, me::Description>("me", &me::ROUTES),
         with_routes::<_, logout::Description>("logout", &logout::ROUTES),
+        with_routes::<_, account::Description>("account", &account::ROUTES),
+        with_routes::<_, credentials::Description>("credentials", &credentials::ROUTES),
         with_routes::<_, health::Description>("health", &health::ROUTES),
         Function {
             pages: &docs::PAGES,
             ..invoked("docs", &[])
         },
+        invoked("authorizer", Authenticator::NEEDS),
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
     ]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Send API Gateway events to every function's release binary under the Lambda Runtime Interface Emulator.
+"""Sends API Gateway events to the release binary of every function under the Lambda Runtime Interface Emulator.
 
     cargo build --release --workspace
     DATABASE_URL=postgres://… tests/lambda_emulator.py --emulator PATH/aws-lambda-rie-x86_64
 
-The emulator is the program that the SAM CLI's Python package carries as samcli/local/rapid/aws-lambda-rie-x86_64.
-The database must be migrated. Each run makes accounts of its own, so it can be run again on the same database.
+The emulator is part of the SAM CLI's Python package: samcli/local/rapid/aws-lambda-rie-x86_64.
+The database must be migrated. Each run creates new accounts, so it can be repeated on the same database.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from functions import functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FUNCTIONS = {function["name"]: function for function in functions() if function["routes"]}
-# Without settings and without a database.
+# Has neither settings nor a database.
 DOCS = "docs"
 HEADERS = {
     "content-type": "application/json",
@@ -41,7 +41,7 @@ HEADERS = {
 INVALID_TOKEN = {"www-authenticate": 'Bearer realm="people", error="invalid_token"'}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-path = lambda text: pathlib.Path(text).resolve()  # the functions are started in a directory of their own
+path = lambda text: pathlib.Path(text).resolve()  # the functions are started in another directory
 parser.add_argument("--emulator", type=path, required=True)
 parser.add_argument("--binaries", type=path, default=ROOT / "target/release")
 parser.add_argument("--database-url", default=os.environ.get("DATABASE_URL"), help="default: the variable DATABASE_URL")
@@ -60,7 +60,7 @@ def check(what, passed, otherwise=""):
 
 
 def environment(database_url, secret_key=SECRET_KEY):
-    """What the function sees: nothing of the caller's environment but PATH, so that no setting leaks in."""
+    """The environment of the function: only PATH is inherited, so that no setting leaks in."""
     settings = {"DATABASE_URL": database_url, "SECRET_KEY": secret_key} if database_url else {}
     return settings | {
         "PATH": os.environ["PATH"],
@@ -79,7 +79,7 @@ def free_ports(count):
 
 
 class Emulator:
-    """One function under one emulator. It takes one event at a time: a second one in parallel crashes it."""
+    """One function under one emulator, which accepts one event at a time: a second one in parallel crashes it."""
 
     running = []
 
@@ -101,7 +101,7 @@ class Emulator:
         raise RuntimeError(f"the emulator of {function} does not listen")
 
     def invoke(self, event):
-        """The function's answer to an event, and the seconds it took."""
+        """The function's response to an event, and the seconds it took."""
         url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/function/invocations"
         started = time.monotonic()
         with urllib.request.urlopen(urllib.request.Request(url, json.dumps(event).encode()), timeout=30) as response:
@@ -109,22 +109,22 @@ class Emulator:
         try:
             return json.loads(text), time.monotonic() - started
         except ValueError:
-            raise RuntimeError(f"not an answer, see {self.log.name}: {text}")
+            raise RuntimeError(f"not a response, see {self.log.name}: {text}")
 
     def kill(self):
-        # The emulator gives the function a process group of its own but not a session: look for the session.
+        # The emulator starts the function in a new process group, but in the same session: kill the session.
         for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
                 session = int(entry.read_text().rpartition(")")[2].split()[3])
                 if session == self.process.pid:
                     os.kill(int(entry.parent.name), signal.SIGKILL)
             except (OSError, ValueError):
-                pass  # it ended meanwhile
+                pass  # it has ended in the meantime
         self.process.wait()
 
 
 def load(name, userid, token="none"):
-    """An event of tests/events for this account. The userid keeps its length, so content-length stays true."""
+    """An event in tests/events for this account. The userid has the same length, so content-length stays correct."""
     event = json.loads((ROOT / "tests/events" / f"{name}.json").read_text().replace("TOKEN", token))
     body = event.get("body") or ""
     if event["isBase64Encoded"]:
@@ -135,10 +135,10 @@ def load(name, userid, token="none"):
 
 
 def call(emulator, what, event, status, code, headers=(), seconds=30):
-    """Send an event, check all that every answer promises, and return the body."""
+    """Sends an event, checks what every response must have, and returns the body."""
     answer, took = emulator.invoke(event)
     if "errorMessage" in answer or "errorType" in answer:
-        check(what, False, f"a runtime error instead of an answer: {answer}")
+        check(what, False, f"an error of the runtime instead of a response: {answer}")
         return {}
     body = json.loads(answer.get("body") or "null") or {}
     found = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
@@ -156,7 +156,7 @@ def call(emulator, what, event, status, code, headers=(), seconds=30):
 
 
 def every_route(emulators):
-    """Each route of the list, asked with neither a body nor a token."""
+    """Calls each route of the list with neither a body nor a token."""
     described = json.loads((ROOT / "functions/docs/openapi.json").read_text())["paths"]
     for name, function in FUNCTIONS.items():
         for method, path in function["routes"]:
@@ -172,7 +172,7 @@ def every_route(emulators):
 
 
 def event_of(method, path, suffix):
-    """An event without a body and without credentials for any route."""
+    """An event for any route, without a body and credentials."""
     event = json.loads((ROOT / f"tests/events/health{suffix}.json").read_text())
     context, parameters = event["requestContext"], {name: "0" for name in re.findall(r"\{(.*?)\}", path)}
     event["pathParameters"] = parameters or None
@@ -188,7 +188,7 @@ def event_of(method, path, suffix):
 
 
 def session(emulators, suffix):
-    """One account's life: registered, logged in twice, logged out. Returns a token of it."""
+    """Registers an account, logs in twice and logs out once. Returns a live token."""
     userid = f"ev-{secrets.token_hex(4)[:7]}"
     what = "payload 1.0" if suffix else "payload 2.0"
 
@@ -224,7 +224,7 @@ def session(emulators, suffix):
 
 
 def documentation(emulator):
-    """The pages: theirs are other headers than the envelope's, and what is compressed is sent as Base64."""
+    """Pages have other headers than the envelope, and compressed files are sent as Base64."""
     for suffix in ["", "-rest"]:
         for path, kind, encoding in [("/docs", "text/html; charset=utf-8", None), ("/openapi.json", "application/json", None),
                                      ("/docs/swagger-ui-bundle.js", "text/javascript; charset=utf-8", "gzip")]:
@@ -236,8 +236,8 @@ def documentation(emulator):
             check(f"{what}: status 200", answer.get("statusCode") == 200, answer)
             check(f"{what}: headers", (headers.get("content-type"), headers.get("content-encoding")) == (kind, encoding), headers)
             body = base64.b64decode(answer["body"]) if answer.get("isBase64Encoded") else answer["body"].encode()
-            check(f"{what}: whole", len(gzip.decompress(body) if encoding else body) > 500, len(body))
-            check(f"{what}: fits into an answer of Lambda", len(json.dumps(answer)) < 6_000_000)
+            check(f"{what}: complete", len(gzip.decompress(body) if encoding else body) > 500, len(body))
+            check(f"{what}: fits into a response of Lambda", len(json.dumps(answer)) < 6_000_000)
             missing = {name for name in HEADERS if name not in headers}
             check(f"{what}: every header", not missing, missing)
         event = json.loads((ROOT / f"tests/events/docs{suffix}.json").read_text().replace('/docs"', '/docs/nothing"'))
@@ -245,10 +245,10 @@ def documentation(emulator):
 
 
 def odd_events(emulators, token):
-    """What a client can put into an event changes no answer and makes no error of the runtime's own; one line for each."""
+    """Nothing that a client can put into an event changes the response or causes an error of the runtime. Each logs one line."""
     expected = {"register": (409, 40901), "login": (200, 1), "token": (200, None), "logout": (401, 40103), "me": (200, 1),
                 "health": (200, 1)}
-    # Where in the event, and what: where lambda_http panics, and what no URL, no text and no number can be.
+    # Path in the event, and value: those that make lambda_http panic, and invalid URLs, texts and numbers.
     odd = [(["rawQueryString"], 'x="'), (["rawQueryString"], "\0 %zz"), (["queryStringParameters"], {"x": '"', "y": None}),
            (["multiValueQueryStringParameters"], {"x": ['"', 7]}), (["headers", "x-forwarded-proto"], "https, https"),
            (["headers", "host"], "[ \u00e9"), (["headers", "x-bytes"], "\u0080\ud800\r\nx: y"), (["headers", "x-number"], 7),
@@ -275,7 +275,7 @@ def odd_events(emulators, token):
                     body = call(function, f"odd event: {name}{suffix}: a body that cannot be decoded", event, 400, None)
                     check("it is an invalid_request", body.get("error") == "invalid_request", body)
                 else:
-                    call(function, f"odd event: {name}{suffix}: a body that nobody reads", event, status, code)
+                    call(function, f"odd event: {name}{suffix}: an unused body", event, status, code)
             time.sleep(0.2)  # the emulator copies the log
             lines = function.log.read_text().count('"message":"request"') - before
             check(f"odd event: {name}{suffix}: one line each", lines == len(odd) + 4, f"{lines} lines")
@@ -290,9 +290,9 @@ def dead_database(title, database_url, token):
 
 
 def short_key(function):
-    """A signing key of 31 bytes: the function must not start, say why, and not show the key."""
+    """With a signing key of 31 bytes the function must not start, and must say why without showing the key."""
     key = secrets.token_hex(16)[:31]
-    # A runtime API that refuses connections: a function that does start ends at once as well, with another message.
+    # A runtime API that refuses connections: a function that starts ends immediately too, but with another message.
     runtime_api = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{free_ports(1)[0]}"}
     try:
         done = subprocess.run([options.binaries / function], env=environment(options.database_url, key) | runtime_api,
@@ -305,7 +305,7 @@ def short_key(function):
     check(f"{function}: does not show the key", key not in output, "it does")
 
 
-# SIGTERM ends the script as Ctrl-C does, by an exception: what it started is stopped then, too.
+# SIGTERM ends the script with an exception, like Ctrl-C, so that what it started is stopped.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 try:
@@ -325,12 +325,12 @@ try:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dead_database("that never answers", f"postgres://nobody@127.0.0.1:{silent.getsockname()[1]}/none", token)
 except (Exception, KeyboardInterrupt, SystemExit) as problem:
-    check("the run goes to its end", False, f"{type(problem).__name__}: {problem}")
+    check("the run completes", False, f"{type(problem).__name__}: {problem}")
 finally:
     for emulator in Emulator.running:
         emulator.kill()
 if results[False]:
     for emulator in Emulator.running:
-        print(f"--- the end of {emulator.log.name}\n{emulator.log.read_text()[-2000:]}")
+        print(f"--- last lines of {emulator.log.name}\n{emulator.log.read_text()[-2000:]}")
 print(f"{results[True]} passed, {results[False]} failed")
 sys.exit(1 if results[False] else 0)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Is each certificate authority in shared/src/config/rds_ca.pem one of AWS's own? Fails and names those that are not.
+"""Checks that each certificate authority in shared/src/config/rds_ca.pem is one of AWS's, and names those that are not.
 
     tests/rds_ca.py            # compares with the bundle that AWS publishes
     tests/rds_ca.py FILE       # compares with a copy of it
 
-Ours was put together from public copies; this says before a deployment that AWS's bundle has them all.
+Ours was collected from public copies. This confirms, before a deployment, that AWS's bundle contains all of them.
 """
 
 import hashlib

@@ -4,9 +4,9 @@
     pip install aws-sam-cli==1.170.0 cargo-lambda==1.9.2
     tests/sam_local.py
 
-It needs PostgreSQL's programs (the server is the script's own and ends with it) and Docker. Where no Docker daemon
-answers, root gets one of the script's own in a network namespace, which touches nothing else and, since it can pull
-nothing, runs the functions in a base image made of the machine's own C library and busybox.
+It needs the programs of PostgreSQL (it starts and stops its own server) and Docker. If no Docker daemon is running, root
+gets a temporary one in a separate network namespace. That one cannot pull images, so it runs the functions in a base
+image made of the machine's C library and busybox.
 """
 
 import argparse
@@ -36,28 +36,28 @@ from functions import functions
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE_IMAGE = "localbase/provided:al2023"
 INSIDE = "PEOPLE_SAM_LOCAL_INSIDE"
-# Amazon Linux 2023's C library. A binary that needs a newer one runs here and not there.
+# The C library of Amazon Linux 2023. A binary that needs a newer one may run here, but not there.
 NEWEST_GLIBC = 34
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--no-build", action="store_true", help="take what an earlier `sam build` left")
+parser.add_argument("--no-build", action="store_true", help="use the result of an earlier `sam build`")
 options = parser.parse_args()
 
 cleanup = contextlib.ExitStack()
 environment = {name: value for name, value in os.environ.items()
                if not name.startswith("PG") and name not in ("DATABASE_URL", "SECRET_KEY")}
-# No look for credentials on an instance's metadata service, which would be waited for; no report to AWS.
+# No waiting for credentials from an instance's metadata service; no telemetry.
 environment |= {"SAM_CLI_TELEMETRY": "0", "AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
-def say(text):
+def report(text):
     print(text, flush=True)
 
 
 def check(what, passed, otherwise=""):
     if not passed:
         raise SystemExit(f"FAIL  {what}: {otherwise}")
-    say(f"ok    {what}")
+    report(f"ok    {what}")
 
 
 def run(*command, **keywords):
@@ -68,7 +68,7 @@ def run(*command, **keywords):
 
 
 def start(log, *command, **keywords):
-    """A process that ends with the script. It is asked first: a killed daemon would leave its mounts and containers."""
+    """A process that ends with the script. It gets a SIGTERM first: a killed daemon would leave mounts and containers."""
     process = subprocess.Popen([str(part) for part in command], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL,
                                stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True, **keywords)
 
@@ -113,7 +113,7 @@ def docker_answers():
 
 
 def own_docker(work):
-    """A daemon with everything of its own, in this process's network namespace."""
+    """A separate daemon, in the network namespace of this process."""
     run("ip", "link", "set", "lo", "up")
     log, address = work / "dockerd.log", f"unix://{work}/docker.sock"
     daemon = start(log, "dockerd", "--data-root", work / "data", "--exec-root", work / "exec", "--pidfile", work / "pid",
@@ -125,7 +125,7 @@ def own_docker(work):
 
 
 def base_image():
-    """As a tar: what `sam local` and a Rust binary need of Amazon Linux."""
+    """A tar archive with what `sam local` and a Rust binary need from Amazon Linux."""
     busybox = shutil.which("busybox")
     machine = platform.machine()
     files = {"bin/busybox": busybox, "etc/ssl/certs/ca-certificates.crt": "/etc/ssl/certs/ca-certificates.crt"}
@@ -151,7 +151,7 @@ def base_image():
 # --- PostgreSQL
 
 class Database:
-    """A throw-away server that containers reach."""
+    """A throw-away server that containers can reach."""
 
     def __init__(self, work, addresses):
         programs = glob.glob("/usr/lib/postgresql/*/bin") + glob.glob("/opt/homebrew/opt/postgresql@*/bin")
@@ -224,8 +224,8 @@ def build():
 
 
 def migrate(work, database, host, arguments):
-    """Runs `migrate` as the owner, twice, and returns the URL of the role that it makes."""
-    # On RDS that role signs in with IAM, as a member of this one. Here it gets a password afterwards.
+    """Runs `migrate` as the owner, twice, and returns the URL for the role that it creates."""
+    # On RDS that role is a member of this one, to sign in with IAM. Here it gets a password afterwards.
     database.psql("-d", "people", "-c", "CREATE ROLE rds_iam")
     sam = Sam(work, database.url("people", host), arguments)
     for time_ in ("once", "and again"):
@@ -267,7 +267,7 @@ def invoke_every_function(sam):
 
 
 def session_of_the_readme(base):
-    """Runs the session that the README shows, at this address."""
+    """Runs the session in the README against this address."""
     script, = re.findall(r"```sh\n(base=.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     script = re.sub(r"^base=\S+", f"base={base}", script)
     output = run("bash", "-euc", script, capture_output=True).stdout
@@ -278,7 +278,7 @@ def session_of_the_readme(base):
     check("the README's session: ends with 401", re.search(r"^HTTP/1.1 401", output, re.MULTILINE), output)
     check("the README's session: the database is up", answers[4]["data"]["database"] == "up", answers[4])
     with urllib.request.urlopen(f"{base}/health") as response:
-        check("start-api passes our headers on", response.headers["cache-control"] == "no-store", response.headers)
+        check("start-api passes our headers through", response.headers["cache-control"] == "no-store", response.headers)
     with urllib.request.urlopen(f"{base}/openapi.json") as response:
         check("start-api: the description", json.load(response)["openapi"].startswith("3.1"))
     with urllib.request.urlopen(f"{base}/docs/swagger-ui.css") as response:
@@ -306,7 +306,7 @@ def main():
     session_of_the_readme(f"http://127.0.0.1:{port}")
 
 
-# SIGTERM ends the script as Ctrl-C does, by an exception: what it started is stopped then, too.
+# SIGTERM ends the script with an exception, like Ctrl-C, so that what it started is stopped.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 if not os.environ.get(INSIDE):
@@ -314,9 +314,9 @@ if not os.environ.get(INSIDE):
         build()
     if not docker_answers():
         if os.geteuid() != 0 or not shutil.which("dockerd"):
-            raise SystemExit("no Docker daemon answers; start one, or run this as root with Docker and busybox installed")
+            raise SystemExit("no Docker daemon is running; start one, or run this as root with Docker and busybox installed")
         os.execvpe("unshare", ["unshare", "--net", "--mount", sys.executable, __file__, "--no-build"],
                    os.environ | {INSIDE: "1"})
 with cleanup:
     main()
-say("all passed")
+report("all passed")

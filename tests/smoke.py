@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Calls every route of a deployment, as functions/docs/openapi.json has them.
+"""Calls every route in functions/docs/openapi.json on a deployment.
 
     tests/smoke.py https://….execute-api.eu-central-1.amazonaws.com
 
-Writes nothing but one attempt to log in.
+It writes nothing except the count of one failed log-in.
 """
 
 import json
@@ -29,7 +29,7 @@ def call(method, path, headers, body=None):
         try:
             return error.code, json.loads(text)["code"]
         except (ValueError, KeyError, TypeError):
-            return error.code, text  # the gateway's own
+            return error.code, text  # a response of the gateway
     except (OSError, ValueError, KeyError) as error:
         return 0, str(error)
 

@@ -300,6 +300,8 @@ fn example_of(schema: &Value, schemas: &Value) -> Value {
     } else if let Some(members) = schema["properties"].as_object() {
         let members = members.iter().map(|(name, member)| (name.clone(), of(member)));
         members.collect::<Map<_, _>>().into()
+    } else if let Some(item) = schema.get("items").filter(|_| schema.get("example").is_none()) {
+        json!([of(item)])
     } else {
         let one_of = schema["enum"].get(0);
         schema.get("example").or(one_of).cloned().unwrap_or_default()
@@ -380,6 +382,6 @@ mod tests {
     fn errors_are_in_the_order_of_their_codes() {
         let codes: Vec<u32> = Error::each().map(|error| error.code()).collect();
         assert!(codes.is_sorted_by(|one, next| one < next), "{codes:?}");
-        assert_eq!(codes.len(), 13);
+        assert_eq!(codes.len(), 16);
     }
 }

@@ -3,7 +3,6 @@
 pub mod oauth2;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
@@ -22,10 +21,6 @@ use shared::validation::ValidationError;
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-/// Longest that an attempt waits for those in flight to leave it a place.
-const MAX_WAIT: Duration = Duration::from_secs(1);
-/// Between two looks for one: about as long as an attempt takes.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// RFC 6749 §5.1 wants it beside `cache-control`.
 const HEADERS: &[(&str, &str)] = &[("pragma", "no-cache")];
 
@@ -89,13 +84,13 @@ struct LoginBody {
 /// with the earlier back end.
 ///
 /// # Errors
-/// 40001, 40101, 41501, 42201, 42901, 50001, 50301.
+/// 40001, 40101, 40302, 41501, 42201, 42901, 50001, 50301.
 #[utoipa::path(
     post,
     path = "/auth/login",
     operation_id = "login",
     tag = "session",
-    extensions(("x-codes" = json!([40101, 42901]))),
+    extensions(("x-codes" = json!([40101, 40302, 42901]))),
     summary = "Log in",
     description = "Opens a session; earlier ones stay.",
     request_body = LoginBody,
@@ -105,12 +100,7 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     match MediaType::of(request)? {
         MediaType::Json => {
             let (userid, password) = parse(request)?;
-            let attempt = LogIn {
-                userid,
-                password,
-                source: http::source_address(request),
-                way: LoginWay::Json,
-            };
+            let attempt = LogIn::of(request, userid, password, LoginWay::Json);
             let (user, token) = log_in(app, attempt, now).await?;
             Reply::success(LoggedIn {
                 grant: Grant::of(app, &token),
@@ -124,7 +114,7 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
 fn parse(request: &Request) -> Result<(UserId, Password), Error> {
     let mut members = Members::of_json(request)?;
     let userid = members.required("userid", parse_userid);
-    let password = members.required("password", parse_password);
+    let password = members.required("password", Password::typed);
     members.finish()?;
     // `finish` has answered where one of the two was refused.
     userid
@@ -141,49 +131,82 @@ fn parse_userid(typed: &str) -> Result<UserId, ValidationError> {
     }
 }
 
-fn parse_password(typed: &str) -> Result<Password, ValidationError> {
-    if typed.is_empty() {
-        Err(ValidationError::Empty)
-    } else {
-        Password::new(typed)
-    }
-}
-
 /// A request to log in.
 struct LogIn {
     userid: UserId,
     password: Password,
     source: Option<IpAddr>,
+    user_agent: Option<String>,
     way: LoginWay,
+}
+
+impl LogIn {
+    fn of(request: &Request, userid: UserId, password: Password, way: LoginWay) -> Self {
+        Self {
+            userid,
+            password,
+            source: http::source_address(request),
+            user_agent: http::user_agent(request),
+            way,
+        }
+    }
 }
 
 /// Verifies the password and opens a session. Unknown userid, wrong password and an account without a password take
 /// the same work and the same round trips, and answer alike.
 async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, AccessToken), Error> {
-    let way = attempt.way;
+    let LogIn {
+        userid,
+        password,
+        source,
+        user_agent,
+        way,
+    } = attempt;
     let turn = app.attempts.turn().await;
-    let (reservation, found) = reserve(app, attempt.userid, attempt.source, way).await?;
-    let (user, stored) = match found {
-        Some(found) => (Some(found.user), found.password_hash),
-        None => (None, None),
-    };
+    let (reservation, found) = reserve(app, &userid, source, way).await?;
+    let stored = found.as_ref().and_then(|found| found.password_hash.clone());
     let verdict = app
         .passwords
-        .verify(attempt.password, stored.clone(), reservation.hash_kinds.clone())
+        .verify(password, stored.clone(), reservation.hash_kinds.clone())
         .await?;
     drop(turn);
-    let user_id = user.as_ref().map(|user| user.user_id);
-    let (Some(user), Some(old), Verdict::Right { replacement }) = (user, stored, verdict) else {
+    let user_id = found.as_ref().map(|found| found.user.user_id);
+    let (Some(found), Some(old), Verdict::Right { replacement }) = (found, stored, verdict) else {
         app.attempts.note_failure(reservation);
         return Err(Error::WrongCredentials { user_id, way });
     };
+    let Credentials {
+        user,
+        password_version,
+        disabled,
+        ..
+    } = *found;
     let user_id = user.user_id;
+    if disabled {
+        app.attempts.note_failure(reservation);
+        return Err(Error::AccountDisabled { user_id, way });
+    }
     let failures = reservation.failures;
+    let session_id = Uuid::new_v4();
+    let token = app
+        .keys
+        .sign(session_id, user_id, &user.userid, now)
+        .map_err(|error| Error::Defect(format!("signing: {error}")))?;
+    let session = NewSession {
+        session_id,
+        user_id,
+        token: token.digest(),
+        lifetime: app.keys.lifetime(),
+        max_idle: app.max_idle,
+        password_version,
+        user_agent,
+        address: source,
+    };
     let rehash = replacement.map(|new| Rehash { old, new });
-    let token = open_session(app, &user, &reservation, rehash, now)
-        .await?
-        // A user who was deleted in the meantime is an unknown one.
-        .ok_or(Error::WrongCredentials { user_id: None, way })?;
+    if !open_session(app, &session, &reservation, rehash).await? {
+        // Deleted, disabled or with a new password by now: what was typed logs nobody in any more.
+        return Err(Error::WrongCredentials { user_id: None, way });
+    }
     SecurityEvent::LoginSuccess { user_id, way }.log();
     if failures > 0 {
         SecurityEvent::LoginSuccessAfterFail {
@@ -196,74 +219,53 @@ async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, 
     Ok((user, token))
 }
 
-/// Counts the attempt. While others in flight occupy the places, it looks for one again: most of them leave theirs in a
-/// moment.
+/// Counts the attempt and reads who is tried.
 async fn reserve(
     app: &App,
-    userid: UserId,
+    userid: &UserId,
     source: Option<IpAddr>,
     way: LoginWay,
 ) -> Result<(Reservation, Option<Box<Credentials>>), Error> {
-    let counts = LoginCounts::new(&userid, source, app.limits.failures_per_address);
-    let mut waited = Duration::ZERO;
-    loop {
-        let failed = app.attempts.failed_among(&counts);
-        let attempt = app
-            .database
-            .write(
-                &(&counts, &userid, failed),
-                |connection, (counts, userid, failed)| {
-                    Box::pin(attempts::reserve_login(connection, counts, userid, failed))
-                },
-            )
-            .await?;
-        match attempt {
-            Attempt::Reserved(reservation, found) => return Ok((reservation, found)),
-            Attempt::TooMany { retry_after, user_id } => {
-                return Err(Error::TooManyAttempts {
-                    retry_after,
-                    event: SecurityEvent::LoginFailMax { user_id, way },
-                });
-            }
-            Attempt::Busy { user_id } if waited >= MAX_WAIT => {
-                return Err(Error::TooManyAttempts {
-                    retry_after: 1,
-                    event: SecurityEvent::TooManyLogins { user_id, way },
-                });
-            }
-            Attempt::Busy { .. } => {
-                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-                waited += LOOK_AGAIN_AFTER;
-            }
-        }
+    let counts = LoginCounts::new(userid, source, app.limits.failures_per_address);
+    let counts = &counts;
+    let attempt = app.attempts.reserve(counts, |failed| {
+        Box::pin(async move {
+            app.database
+                .write(
+                    &(counts, userid, failed),
+                    |connection, (counts, userid, failed)| {
+                        Box::pin(attempts::reserve_login(connection, counts, userid, failed))
+                    },
+                )
+                .await
+        })
+    });
+    let way = Some(way);
+    match attempt.await? {
+        Attempt::Reserved(reservation, found) => Ok((reservation, found)),
+        Attempt::TooMany { retry_after, user_id } => Err(Error::TooManyAttempts {
+            retry_after,
+            event: SecurityEvent::LoginFailMax { user_id, way },
+        }),
+        Attempt::Busy { user_id } => Err(Error::TooManyAttempts {
+            retry_after: 1,
+            event: SecurityEvent::TooManyLogins { user_id, way },
+        }),
     }
 }
 
-/// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash. `None` when the
-/// user is gone.
+/// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash. `false` when the
+/// password logs nobody in any more.
 async fn open_session(
     app: &App,
-    user: &User,
+    session: &NewSession,
     reservation: &Reservation,
     rehash: Option<Rehash>,
-    now: DateTime<Utc>,
-) -> Result<Option<AccessToken>, Error> {
-    let session_id = Uuid::new_v4();
-    let token = app
-        .keys
-        .sign(session_id, user.user_id, &user.userid, now)
-        .map_err(|error| Error::Defect(format!("signing: {error}")))?;
-    let lifetime = app.keys.lifetime();
-    let session = NewSession {
-        session_id,
-        user_id: user.user_id,
-        token: token.digest(),
-        lifetime,
-    };
+) -> Result<bool, Error> {
     let write = async |rehash: Option<Rehash>| {
         app.database
             .write(
-                &(&session, reservation, rehash),
+                &(session, reservation, rehash),
                 |connection, (session, reservation, rehash)| {
                     Box::pin(sessions::open(connection, session, reservation, rehash.as_ref()))
                 },
@@ -277,5 +279,5 @@ async fn open_session(
         // where the first statement did succeed.
         opened = write(None).await;
     }
-    Ok(opened?.then_some(token))
+    Ok(opened?)
 }

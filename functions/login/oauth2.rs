@@ -9,12 +9,14 @@ use lambda_http::http::StatusCode;
 use serde::Serialize;
 use shared::app::App;
 use shared::error::Error;
+use shared::http::Reply;
 use shared::http::body::{self, MediaType};
-use shared::http::{self, Reply};
 use shared::password::Password;
 use shared::telemetry::LoginWay;
 use shared::users::UserId;
 use utoipa::ToSchema;
+
+use super::LogIn;
 
 /// Answers a form as `POST /auth/login` does, and nothing else.
 ///
@@ -60,18 +62,16 @@ pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> 
         Ok(parameters) => parameters,
         Err(error) => return refuse(error, Error::MalformedBody),
     };
-    let attempt = super::LogIn {
-        userid: parameters.userid,
-        password: parameters.password,
-        source: http::source_address(request),
-        way: LoginWay::Form,
-    };
+    let attempt = LogIn::of(request, parameters.userid, parameters.password, LoginWay::Form);
     match super::log_in(app, attempt, now).await {
         Ok((_, token)) => Reply::json(StatusCode::OK, 1, &super::Grant::of(app, &token)),
         Err(error @ Error::WrongCredentials { .. }) => refuse(
             OAuth2Error(Code::InvalidGrant, "The username or the password is wrong."),
             error,
         ),
+        Err(error @ Error::AccountDisabled { .. }) => {
+            refuse(OAuth2Error(Code::InvalidGrant, "The account is disabled."), error)
+        }
         Err(error) => Err(error),
     }
 }
@@ -144,7 +144,7 @@ fn parse(form: &[u8]) -> Result<Parameters, OAuth2Error> {
     };
     Ok(Parameters {
         userid: super::parse_userid(username).map_err(unusable)?,
-        password: super::parse_password(password).map_err(unusable)?,
+        password: Password::typed(password).map_err(unusable)?,
     })
 }
 

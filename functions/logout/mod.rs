@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
-use shared::auth::Authenticator;
+use shared::auth::{Authenticator, not_live};
 use shared::error::Error;
 use shared::http::{Reply, Route};
 use shared::sessions;
@@ -37,14 +37,12 @@ pub async fn handle(state: &Authenticator, request: &Request, now: DateTime<Utc>
     let token = state.verified_token(request, now)?;
     let ended = state
         .database
-        .write(&token, |connection, token| {
-            Box::pin(sessions::end(connection, token))
+        .write(&(&token, state.max_idle), |connection, (token, max_idle)| {
+            Box::pin(sessions::end(connection, token, *max_idle))
         })
         .await?;
     if !ended {
-        return Err(Error::TokenNotLive {
-            user_id: Some(token.claims.sub),
-        });
+        return Err(not_live(&token));
     }
     SecurityEvent::TokenRevoked {
         user_id: token.claims.sub,

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use serde::Serialize;
 use shared::config::{ConfigError, DatabaseConfig, Environment};
 use shared::database::{Database, DatabaseError};
-use shared::{attempts, sessions};
+use shared::{attempts, outbox, sessions};
 use thiserror::Error;
 
 /// Rows that one statement removes: tens of milliseconds, so that it never comes near the statement timeout and holds no
@@ -15,6 +15,9 @@ const BATCH: u32 = 1_000;
 
 /// Statements of one kind in one run. Half a million rows an hour are twelve times what a million log-ins a day need.
 const MOST_BATCHES: u32 = 500;
+
+/// How long what is to be sent waits to be taken.
+const OUTBOX_RETENTION: TimeDelta = TimeDelta::days(30);
 
 /// What was done.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Report {
     pub attempts: u64,
     /// Networks of users that were removed.
     pub known_networks: u64,
+    /// What was to be sent and nobody took.
+    pub outbox: u64,
     /// Nothing was left to remove.
     pub complete: bool,
 }
@@ -72,11 +77,20 @@ pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
             .await
     })
     .await?;
+    let (outbox, nothing_left_to_send) = in_batches(async || {
+        database
+            .write(&OUTBOX_RETENTION, |connection, retention| {
+                Box::pin(outbox::purge(connection, *retention, BATCH))
+            })
+            .await
+    })
+    .await?;
     let report = Report {
         sessions,
         attempts,
         known_networks,
-        complete: no_sessions_left && no_attempts_left && no_networks_left,
+        outbox,
+        complete: no_sessions_left && no_attempts_left && no_networks_left && nothing_left_to_send,
     };
     Ok(report)
 }

@@ -164,11 +164,11 @@ fn parse(request: &Request, policy: &PasswordPolicy) -> Result<(NewUser, Passwor
         UserId::new(typed).map(|userid| (userid, typed.to_owned()))
     });
     let given_name = members.optional("user_name", users::user_name);
-    let country = members.optional("country", users::country_or_job);
-    let job = members.optional("job", users::country_or_job);
-    let phone = members.optional("phone", users::phone);
+    let country = members.optional_text("country", users::country_or_job);
+    let job = members.optional_text("job", users::country_or_job);
+    let phone = members.optional_text("phone", users::phone);
     let email = members.optional("email", users::email);
-    let init_cn_level = members.optional("init_cn_level", users::init_cn_level);
+    let init_cn_level = members.optional_text("init_cn_level", users::init_cn_level);
     let context = [
         typed.as_ref().map(|(userid, _)| userid.as_str()),
         given_name.as_deref(),

@@ -1,13 +1,13 @@
 // @ts-check
-// A client of the account service: register, log in, who am I, log out. Its types are generated from the service's
-// description (docs/clients.md says how), so that a misspelt member or an answer that is not handled does not compile.
+// A client of the account service: register, log in, who am I, log out. Its types are generated from the OpenAPI
+// description (see docs/clients.md), so that a misspelt member or an unhandled response does not compile.
 
 /** @typedef {import("./people").operations} Operations */
 /** @typedef {import("./people").components["schemas"]["User"]} User */
 /** @typedef {keyof Operations} Name */
 
 /**
- * Every answer of an operation in the envelope. Which one it is, `code` says.
+ * Every response of an operation, in the envelope. `code` tells them apart.
  * @template {Name} N
  * @typedef {Extract<
  *   { [S in keyof Operations[N]["responses"]]:
@@ -18,7 +18,7 @@
  */
 
 /**
- * What an operation is sent, if anything.
+ * The request body of an operation, if it has one.
  * @template {Name} N
  * @typedef {Operations[N] extends { requestBody: { content: { "application/json": infer B } } } ? B : undefined} Sent
  */
@@ -32,16 +32,16 @@ const ROUTES = /** @type {const} */ ({
 });
 
 /**
- * The access token. In memory only: no other page and no later visitor of this browser finds it. A reload forgets it; the
- * page says what a real application does about that.
+ * The access token. In memory only: neither another page nor a later user of this browser can find it. A reload loses it;
+ * the page explains what a real application does about that.
  * @type {string | undefined}
  */
 let token;
 
-/** @typedef {{ code: 0, message: string }} NoAnswer no connection, or an answer of a gateway in between */
+/** @typedef {{ code: 0, message: string }} NoAnswer no connection, or a response of a gateway */
 
 /**
- * Sends a request and reads the answer's envelope.
+ * Sends a request and reads the envelope of the response.
  * @template {keyof typeof ROUTES} N
  * @param {N} name
  * @param {Sent<N>} body
@@ -66,7 +66,7 @@ async function call(name, body) {
 /** @typedef {Exclude<{ [N in keyof typeof ROUTES]: Answer<N> }[keyof typeof ROUTES] | NoAnswer, { code: 1 }>} Refusal */
 
 /**
- * What a person is told of an answer that is no success. The code decides; `message` is for developers.
+ * The message to show for an error. It depends on the code; `message` is for developers.
  * @param {Refusal} answer
  */
 function explain(answer) {
@@ -76,7 +76,7 @@ function explain(answer) {
     case 40102:
     case 40103: return "You are logged out. Log in again.";
     case 40901: return "This userid is taken. Choose another one.";
-    case 42201: return "Please correct what is marked.";
+    case 42201: return "Please correct the marked fields.";
     case 42901: return `Too many attempts. Try again in ${answer.data.retry_after} seconds.`;
     case 50301: return "The service is not available. Try again later.";
     default: return `Something went wrong (${answer.code}).`;
@@ -107,21 +107,21 @@ const forms = {
 };
 
 /** @param {string} text */
-function tell(text) {
+function setStatus(text) {
   element("status", HTMLElement).textContent = text;
 }
 
 /**
- * Shows the part for guests or the one for members, and tells people who do not see it by moving the focus there.
+ * Shows the part for guests or the one for members, and moves the focus there, for users of screen readers.
  * @param {User | undefined} user
  * @param {string} status
  */
 function show(user, status) {
-  tell(status);
+  setStatus(status);
   guest.hidden = user !== undefined;
   member.hidden = user === undefined;
   memberProblem.textContent = "";
-  // What was typed, passwords above all, stays on no hidden part.
+  // Nothing that was typed, above all no password, stays in a hidden form.
   for (const form of Object.values(forms)) {
     form.reset();
     mark(form, "", {});
@@ -145,7 +145,7 @@ function list(user) {
 }
 
 /**
- * What is in a form, without the fields that are left empty.
+ * The values in a form, without empty fields.
  * @param {HTMLFormElement} form
  */
 function filledIn(form) {
@@ -154,10 +154,10 @@ function filledIn(form) {
 }
 
 /**
- * Shows a problem beside the form's button, and at fields what is wrong with them. The first of those gets the focus.
+ * Shows a problem next to the form's button, and errors at the fields. The first of these gets the focus.
  * @param {HTMLFormElement} form
  * @param {string} problem
- * @param {Record<string, string>} errors by the field's name
+ * @param {Record<string, string>} errors by name of the field
  */
 function mark(form, problem, errors) {
   const alert = form.querySelector("[role=alert]");
@@ -172,7 +172,7 @@ function mark(form, problem, errors) {
 }
 
 /**
- * Shows in a form why it was refused.
+ * Shows in a form why it was rejected.
  * @param {HTMLFormElement} form
  * @param {Refusal} answer
  */
@@ -181,20 +181,20 @@ function refuse(form, answer) {
     const errors = answer.data.errors.map(({ field, message }) => [field, `This ${message}.`]);
     mark(form, explain(answer), Object.fromEntries(errors));
   } else if (answer.code === 40901) {
-    mark(form, "Please correct what is marked.", { userid: explain(answer) });
+    mark(form, "Please correct the marked fields.", { userid: explain(answer) });
   } else {
     mark(form, explain(answer), {});
   }
 }
 
 /**
- * Runs `action`, one at a time, without what was said before.
+ * Clears earlier messages and runs `action`, one at a time.
  * @param {() => Promise<void>} action
  */
 async function attempt(action) {
   if (document.body.ariaBusy === "true") return;
   document.body.ariaBusy = "true";
-  tell("");
+  setStatus("");
   memberProblem.textContent = "";
   for (const form of Object.values(forms)) mark(form, "", {});
   try {
@@ -225,8 +225,8 @@ function onClick(id, action) {
 }
 
 /**
- * Sends what is in the form for a log-in.
- * @param {string} status what to tell when it has worked
+ * Logs in with the values in the form.
+ * @param {string} status message to show after success
  */
 async function logIn(status) {
   const { userid = "", password = "" } = filledIn(forms.login);
@@ -245,7 +245,7 @@ onSubmit("register", async (form) => {
   const answer = await call("register", { userid, password, ...rest });
   if (answer.code !== 1) return refuse(form, answer);
   const welcome = `Registered as ${answer.data.user_info.userid}.`;
-  // Whoever has just chosen a password is not asked for it again, unless the log-in fails: then its form is filled in.
+  // Log in right away. If that fails, the log-in form is already filled in.
   show(undefined, welcome);
   element("login-userid", HTMLInputElement).value = userid;
   element("login-password", HTMLInputElement).value = password;
@@ -267,7 +267,7 @@ onClick("me", async () => {
 
 onClick("logout", async () => {
   const answer = await call("logout", undefined);
-  // A token that is dead already is what was wanted.
+  // If the token is no longer live, the user is logged out as well.
   if (answer.code === 1 || answer.code === 40103) {
     leave("You are logged out.");
   } else {

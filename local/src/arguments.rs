@@ -4,23 +4,23 @@ use std::ffi::OsString;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-The account service on this machine, with a PostgreSQL of its own.
+Runs the account service on this machine, with its own PostgreSQL.
 
 Usage: cargo run -p local -- [--adopt] [--sam]
 
-  --adopt   take over the rows of an earlier back end in the database; same as ADOPT=true
-  --sam     let the containers of `sam local` reach the database, and write their settings to .local/sam.json
-  --help    this text
+  --adopt   adopt the users of an earlier back end in the database; same as ADOPT=true
+  --sam     let containers of `sam local` reach the database, and write their settings to .local/sam.json
+  --help    print this help
 
-Settings are environment variables, or lines NAME=value of a file .env beside Cargo.lock. Most used:
-  PORT=3000, HOST=127.0.0.1             where it listens
-  DATABASE_URL=postgres://…             another database; without TLS on its server add ?sslmode=disable
-  CORS_ALLOWED_ORIGINS=https://…,…      origins besides any port of localhost, 127.0.0.1 and [::1]
-  PG_BINDIR=/usr/lib/postgresql/15/bin  which PostgreSQL to run
-README.md has the others.
+Settings are environment variables, or lines NAME=value in a file .env beside Cargo.lock. The most common:
+  PORT=3000, HOST=127.0.0.1             address to listen on
+  DATABASE_URL=postgres://…             another database; add ?sslmode=disable if its server has no TLS
+  CORS_ALLOWED_ORIGINS=https://…,…      instead of any port of localhost, 127.0.0.1 and [::1]
+  PG_BINDIR=/usr/lib/postgresql/15/bin  PostgreSQL to run
+README.md lists all of them.
 ";
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Arguments {
     /// `--adopt`
@@ -32,10 +32,10 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Reads what follows the program's name.
+    /// Parses the arguments after the program's name.
     ///
     /// # Errors
-    /// A sentence that quotes the argument that is not known.
+    /// A sentence that quotes the unknown argument.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
         let mut parsed = Self::default();
         for argument in arguments {
@@ -45,7 +45,7 @@ impl Arguments {
                 Some("--help" | "-h") => parsed.help = true,
                 _ => {
                     return Err(format!(
-                        "unknown argument {:?}; --help names those there are",
+                        "unknown argument {:?}; see --help",
                         argument.to_string_lossy()
                     ));
                 }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn known_arguments_are_taken_in_any_order_and_others_refused() {
+    fn known_arguments_are_accepted_in_any_order_and_others_rejected() {
         assert_eq!(parse(&[]), Ok(Arguments::default()));
         let both = Arguments {
             adopt: true,
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(parse(&["--sam", "--adopt", "--sam"]).as_ref(), Ok(&both));
         assert!(parse(&["-h"]).is_ok_and(|arguments| arguments.help));
         for unknown in ["--adopt=true", "--port", "3000", "", "-"] {
-            let expected = format!("unknown argument {unknown:?}; --help names those there are");
+            let expected = format!("unknown argument {unknown:?}; see --help");
             assert_eq!(parse(&["--sam", unknown]), Err(expected));
         }
     }

@@ -1,5 +1,5 @@
-//! What `sam local` needs to run the functions in containers beside a running `local`: an address of this machine that they
-//! reach, and a file of settings.
+//! What `sam local` needs to run the functions in containers next to a running `local`: an address under which they reach
+//! this machine, and a file with settings.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,15 +13,15 @@ use serde_json::json;
 /// How containers reach this machine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// What they call it.
+    /// Host name or address, as seen by containers.
     pub host: String,
-    /// The address on which to listen for them; `None` where they arrive at 127.0.0.1.
+    /// The address to listen on for them; `None` if they arrive at 127.0.0.1.
     pub address: Option<IpAddr>,
 }
 
 impl Gateway {
-    /// Asks Docker. Its virtual machine on macOS hands containers' connections on to 127.0.0.1; on Linux they arrive at the
-    /// address of its bridge.
+    /// Asks Docker. On macOS, its virtual machine forwards connections to 127.0.0.1; on Linux they arrive at the address of
+    /// its bridge.
     ///
     /// # Errors
     /// A sentence that says what to do.
@@ -40,9 +40,9 @@ impl Gateway {
         let address: IpAddr = answer
             .ok()
             .and_then(|answer| answer.parse().ok())
-            .ok_or("--sam: Docker does not tell the address of its bridge: start it first")?;
+            .ok_or("--sam: Docker does not report the address of its bridge: start Docker first")?;
         TcpListener::bind((address, 0)).map_err(|error| {
-            format!("--sam: Docker's bridge {address} is no address of this machine ({error}): rootless Docker has none")
+            format!("--sam: Docker's bridge {address} is not an address of this machine ({error}): rootless Docker is not supported")
         })?;
         Ok(Self {
             host: address.to_string(),
@@ -51,12 +51,12 @@ impl Gateway {
     }
 }
 
-/// Writes the file for `--env-vars`, which only this user can read: there are secrets in it.
+/// Writes the file for `--env-vars`. Only this user can read it: it contains secrets.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_settings(file: &Path, database_url: &str, secret_key: &str) -> io::Result<()> {
-    // All that the template would take from AWS. `sam local` sets nothing that the template does not declare.
+    // Everything that the template takes from AWS. `sam local` sets only variables that the template declares.
     let settings = json!({ "Parameters": {
         "DATABASE_URL": database_url,
         "DATABASE_SECRET_ARN": "",
@@ -67,7 +67,7 @@ pub fn write_settings(file: &Path, database_url: &str, secret_key: &str) -> io::
         "SECRET_KEY_PREVIOUS_ARN": "",
         "APPLICATION_SECRET_ARN": "",
     }});
-    // A new file, so that no other user has it open.
+    // A new file, which no other user can have open.
     let _ = fs::remove_file(file);
     OpenOptions::new()
         .write(true)

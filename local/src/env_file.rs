@@ -1,13 +1,12 @@
-//! The file `.env`: lines `NAME=value`, of which the values are literal. `$` and `\` are characters like any other.
+//! The file `.env`: lines `NAME=value` with literal values. `$` and `\` are ordinary characters.
 
-/// Names and values in the order of the lines.
+/// Names and values, in order.
 ///
-/// A line may begin with `export`. White space around name and value does not count. A value in single or double quotes is
-/// what is between them; after a value without quotes, `#` with white space before it begins a comment, and a
-/// line that begins with `#` is one.
+/// A line may begin with `export`. White space around name and value is ignored. A value may be in single or double
+/// quotes. A line that begins with `#` is a comment; after a value without quotes, `#` after white space begins one.
 ///
 /// # Errors
-/// The number of the first line that is none of these, from 1, and nothing of its text, which may be a secret.
+/// The number, from 1, of the first invalid line. Not its text, which may contain a secret.
 pub fn parse(text: &str) -> Result<Vec<(&str, &str)>, usize> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().zip(1..).map(|(line, number)| (line.trim(), number));
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused_by_its_line() {
+    fn an_invalid_line_is_rejected_by_its_number() {
         for line in [
             "A",
             "=1",
@@ -87,7 +86,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any value that has not both kinds of quotes can be written, and is read as it is.
+        /// Any value without both kinds of quotes can be written, and is read unchanged.
         #[test]
         fn a_quoted_value_is_read_as_it_was_written(value in "[^\r\n\u{85}\u{2028}\u{2029}'\"]{0,40}", mark in "['\"]?") {
             let value = format!("{mark}{value}{mark}");
@@ -97,7 +96,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,80}") {
+        fn no_text_causes_a_panic(text in "\\PC{0,80}") {
             let _ = parse(&text);
         }
     }

@@ -1,12 +1,12 @@
-//! `GET /`: an example of a client, in `local/example`, to read and to try.
+//! `GET /`: the example client in `local/example`.
 
 use shared::http::pages::{Content, Page};
 
-/// Its own files and requests to its own server.
+/// Only its own files, and requests to its own server.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Its files.
+/// The files of the example client.
 pub static PAGES: [Page; 3] = [
     Page {
         path: "/",

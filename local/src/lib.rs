@@ -1,4 +1,4 @@
-//! The whole bundle on one machine: every function behind one address, called in-process, with a PostgreSQL of its own.
+//! The whole bundle on one machine: every function at one address, called in-process, with its own PostgreSQL.
 
 pub mod arguments;
 pub mod containers;

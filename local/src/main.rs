@@ -1,4 +1,4 @@
-//! `cargo run -p local`: the account service with a database of its own on <http://127.0.0.1:3000>.
+//! `cargo run -p local`: the account service with its own database on <http://127.0.0.1:3000>.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,13 +21,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Connections to the database at most: enough for a developer, few enough for a shared server.
+/// Maximum connections to the database: enough for a developer, few enough for a shared server.
 const CONNECTIONS: usize = 8;
 
-/// How often the embedded database is looked at, to be started again when it died.
+/// How often to check whether the embedded database has died and must be restarted.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long requests may go on after a signal to stop.
+/// How long running requests may take after a signal to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 #[tokio::main]
@@ -54,7 +54,7 @@ async fn run() -> Result<(), Failure> {
         io::stdout().write_all(HELP.as_bytes())?;
         return Ok(());
     }
-    // From the first moment, so that a signal during the start stops the database as well.
+    // From the beginning, so that a signal during startup stops the database as well.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
@@ -88,7 +88,7 @@ async fn run() -> Result<(), Failure> {
                 _ = terminate.recv() => {}
             }
         });
-        // To migrate may mean to wait for a lock.
+        // A migration may wait for a lock.
         let app = tokio::select! {
             app = app(config, &place, arguments.adopt || settings.adopt) => app?,
             () = &mut stop => return Ok(()),
@@ -111,20 +111,20 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
                 let port = address.port();
-                format!("port {port} is taken; stop what listens there or set PORT").into()
+                format!("port {port} is in use; stop the program that uses it, or set PORT").into()
             }
-            _ => format!("cannot listen on {address}: {error}; HOST and PORT say where").into(),
+            _ => format!("cannot listen on {address}: {error}; check HOST and PORT").into(),
         })
 }
 
-/// The embedded database, watched by a thread of its own: every step of it blocks.
+/// The embedded database, supervised by its own thread, since every operation blocks.
 struct Embedded {
     data: PathBuf,
-    /// How containers reach it.
+    /// Its URL for containers.
     containers_url: Option<String>,
-    /// Ends the watch when dropped.
+    /// Ends the supervision when dropped.
     stop: mpsc::Sender<()>,
-    watch: JoinHandle<Result<(), PostgresError>>,
+    supervisor: JoinHandle<Result<(), PostgresError>>,
 }
 
 impl Embedded {
@@ -136,36 +136,36 @@ impl Embedded {
             data: server.data_directory().to_owned(),
             containers_url: gateway.map(|gateway| url.replace("@127.0.0.1:", &format!("@{}:", gateway.host))),
             stop,
-            watch: thread::spawn(move || watch(server, &stopped)),
+            supervisor: thread::spawn(move || supervise(server, &stopped)),
         };
         Ok((embedded, url))
     }
 
     fn stop(self) -> Result<(), PostgresError> {
         drop(self.stop);
-        self.watch.join().unwrap_or(Ok(()))
+        self.supervisor.join().unwrap_or(Ok(()))
     }
 }
 
-/// Starts the database again when it died, until `stopped` is over; then stops it.
-fn watch(server: Server, stopped: &mpsc::Receiver<()>) -> Result<(), PostgresError> {
-    let mut told = String::new();
+/// Restarts the database whenever it has died, until the sender of `stopped` is dropped; then stops it.
+fn supervise(server: Server, stopped: &mpsc::Receiver<()>) -> Result<(), PostgresError> {
+    let mut reported = String::new();
     while stopped.recv_timeout(SUPERVISION_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
-        let news = match server.restart_if_down() {
-            Ok(true) => "the database was down and has been started again".to_owned(),
+        let message = match server.restart_if_down() {
+            Ok(true) => "the database was down and has been restarted".to_owned(),
             Ok(false) => continue,
             Err(error) => format!("the database is down: {error}"),
         };
-        // A cause that lasts is told once.
-        if news != told {
-            eprintln!("local: {news}");
-            told = news;
+        // A persistent error is reported once.
+        if message != reported {
+            eprintln!("local: {message}");
+            reported = message;
         }
     }
     server.stop()
 }
 
-/// Starts the embedded database and sets `DATABASE_URL` to it, unless that is set already.
+/// Starts the embedded database and sets `DATABASE_URL` to it, unless another database is configured.
 async fn embedded_database(
     environment: &mut Environment,
     state: &Path,
@@ -174,7 +174,7 @@ async fn embedded_database(
     if environment.text("DATABASE_URL").is_some() || environment.text("DATABASE_SECRET_ARN").is_some() {
         return match gateway {
             Some(_) => Err(
-                "--sam is for the database that `local` starts: unset DATABASE_URL and DATABASE_SECRET_ARN"
+                "--sam needs the database that `local` starts: unset DATABASE_URL and DATABASE_SECRET_ARN"
                     .into(),
             ),
             None => Ok(None),
@@ -187,7 +187,7 @@ async fn embedded_database(
     Ok(Some(embedded))
 }
 
-/// Returns the file.
+/// Writes the settings for `sam local`. Returns the file.
 fn write_sam_settings(state: &Path, url: &str, environment: &Environment) -> Result<PathBuf, Failure> {
     let file = state.join("sam.json");
     let secret_key = environment.text("SECRET_KEY").unwrap_or_default();
@@ -217,18 +217,18 @@ async fn app(mut config: Config, place: &str, adopt: bool) -> Result<App, Failur
     Ok(app)
 }
 
-/// What to do about an error of the driver that many meet.
+/// What to do about a common error of the driver.
 fn remedy(error: &str) -> &'static str {
     if error.contains("server does not support TLS") {
-        "; add ?sslmode=disable to DATABASE_URL if it is to be without"
+        "; to connect without it, add ?sslmode=disable to DATABASE_URL"
     } else if error.contains("UnknownIssuer") {
-        "; add ?sslrootcert=FILE to DATABASE_URL, with the certificate of the authority that signed the server's"
+        "; add ?sslrootcert=FILE to DATABASE_URL, with the certificate of the authority that issued the server's"
     } else {
         ""
     }
 }
 
-/// Where the database is, without credentials: a URL may have them in several places.
+/// Describes the database without credentials, which may be anywhere in a URL.
 fn place(database: &DatabaseConfig) -> String {
     if let Credentials::Secret(arn) = &database.credentials {
         return format!("the one that {arn} names");
@@ -238,21 +238,21 @@ fn place(database: &DatabaseConfig) -> String {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
-    // Without a name it is the role's.
+    // Without a name, it is that of the role.
     format!("{server}/{}", options.get_database().unwrap_or_default())
 }
 
 fn announce(address: SocketAddr, place: &str, data: Option<&Path>, sam: Option<&Path>) {
     let database = match data {
         Some(data) => format!(
-            "embedded PostgreSQL at {place}\nIts data: {}, kept from start to start",
+            "embedded PostgreSQL at {place}\nData directory: {} (kept between runs)",
             data.display()
         ),
         None => format!("DATABASE_URL at {place}"),
     };
     let sam = sam.map_or_else(String::new, |file| {
         format!(
-            "In containers: sam local start-api --env-vars '{}'\n",
+            "For containers: sam local start-api --env-vars '{}'\n",
             file.display()
         )
     });
@@ -265,11 +265,11 @@ fn announce(address: SocketAddr, place: &str, data: Option<&Path>, sam: Option<&
         "Listening on http://{address}\n\
          Database: {database}\n\
          {sam}\
-         In a browser: http://{here} the example, http://{here}/docs the interface\n\
+         In a browser: http://{here} (example client), http://{here}/docs (API documentation)\n\
          Try: curl -s -w '\\n' http://{here}/user/register -H 'content-type: application/json' \
          -d '{{\"userid\":\"alice\",\"password\":\"correct horse battery staple\"}}'\n"
     );
-    // Nobody has to read it.
+    // Nobody may be reading it.
     let _ = io::stdout().write_all(banner.as_bytes());
 }
 
@@ -287,7 +287,7 @@ async fn serve(
     let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
     tokio::select! {
         outcome = serving.into_future() => outcome,
-        // A client that neither ends its request nor goes away does not keep us.
+        // A client that neither completes its request nor disconnects must not delay us further.
         () = async { let _ = stopped.await; tokio::time::sleep(SHUTDOWN_GRACE).await } => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The log on a terminal: one short line a request, with its security events and the beginning of its id.
+//! The log on a terminal: one short line per request, with its security events and the start of its id.
 //!
 //! `16:21:16 200 POST /auth/login 39 ms authn_login_success 5a0dea8a`
 
@@ -15,14 +15,14 @@ use tracing_subscriber::fmt::time::{ChronoLocal, FormatTime as _};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// Sends the log of this process to standard error in this form. Call once, first.
+/// Logs to standard error in this format. Call once, first.
 pub fn init() {
-    // Fails only when somebody else set one first; then that one logs.
+    // Fails only if a subscriber is already set; then that one logs.
     let _ = tracing::subscriber::set_global_default(Registry::default().with(RequestLog(io::stderr)));
     shared::telemetry::report_panics();
 }
 
-/// Writes the lines to `W`.
+/// A layer that writes the lines to `W`.
 pub struct RequestLog<W>(pub W);
 
 /// The fields of a span or an event, as text.
@@ -45,7 +45,7 @@ impl Fields {
     }
 }
 
-/// What is kept of a request while it goes on.
+/// What is known of a request in progress.
 #[derive(Default)]
 struct Request {
     fields: Fields,
@@ -76,7 +76,7 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        // What the driver passes on of the server may quote any value.
+        // The driver logs messages of the server, which may quote any value.
         if *metadata.level() > tracing::Level::INFO || metadata.target().starts_with("sqlx") {
             return;
         }
@@ -96,10 +96,10 @@ where
             _ => other_line(metadata.level().as_str(), &fields),
         };
         let mut text = String::new();
-        // Neither fails on a String.
+        // Writing to a String does not fail.
         let _ = ChronoLocal::new("%H:%M:%S ".to_owned()).format_time(&mut Writer::new(&mut text));
         for c in line.chars() {
-            // Whatever comes in from outside stays on its line.
+            // External input must not start a new line.
             if c.is_control() {
                 text.extend(c.escape_default());
             } else {
@@ -107,7 +107,7 @@ where
             }
         }
         text.push('\n');
-        // Nobody has to read it.
+        // Nobody may be reading it.
         let _ = io::Write::write_all(&mut self.0.make_writer(), text.as_bytes());
     }
 }
@@ -124,7 +124,7 @@ fn request_line(fields: &Fields, request: &Request) -> String {
     for event in &request.events {
         let _ = write!(line, " {event}");
     }
-    // As in the answer's header x-request-id, whose beginning is enough to find it by.
+    // The start of the header x-request-id is enough to find the request.
     let id = request.fields.text("request_id");
     let _ = write!(line, " {}", id.get(..8).unwrap_or(id));
     for (name, value) in [
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// The lines that `log` makes, without the time.
+    /// The lines that `log` writes, without the time.
     fn lines(log: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
         let writer = lines.clone();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_stands_at_the_end_and_stays_on_its_line() {
+    fn errors_are_at_the_end_of_the_line_and_cannot_break_it() {
         let lines = lines(|| {
             let span = tracing::info_span!(
                 "request",
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told_with_its_fields() {
+    fn other_events_are_logged_with_their_fields() {
         let lines = lines(|| tracing::warn!(origin = "https://a.example", "origin refused"));
         assert_eq!(lines, ["WARN origin refused origin=https://a.example"]);
     }

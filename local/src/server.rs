@@ -1,4 +1,4 @@
-//! What the gateway does in AWS: routes, CORS, 404 and 405, and the request context.
+//! The part of the gateway in AWS: routes, CORS, 404 and 405, and the request context.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body as AxumBody, BodyDataStream};
-use axum::extract::{ConnectInfo, Request as AxumRequest, State};
+use axum::extract::{ConnectInfo, RawPathParams, Request as AxumRequest, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Method, header};
 use axum::response::Response as AxumResponse;
@@ -24,10 +24,10 @@ use uuid::Uuid;
 
 use crate::{example, origins};
 
-/// Longest that a client may take to send a body.
+/// Timeout for receiving a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Most bytes of a body that are read and thrown away, so that a client that sends too much can read why.
+/// Maximum bytes of an oversized body to read and discard, so that the client gets to read the error.
 const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Every page: those of the function `docs`, and the example.
@@ -36,7 +36,7 @@ pub fn pages() -> impl Iterator<Item = &'static Page> {
     functions.chain(&example::PAGES)
 }
 
-/// The service that answers for all functions.
+/// The router for all functions.
 pub fn router(app: Arc<App>) -> Router {
     let origins = origins::allow(app.origins.clone());
     // As in template.yaml.
@@ -50,16 +50,16 @@ pub fn router(app: Arc<App>) -> Router {
             HeaderName::from_static("x-request-id"),
         ])
         .max_age(Duration::from_hours(2));
-    let plain = routes(app);
-    let shared = plain.clone().layer(cors);
-    // An OPTIONS request that is no CORS preflight is a method like any other. The CORS layer would answer it with 200.
+    let without_cors = routes(app);
+    let with_cors = without_cors.clone().layer(cors);
+    // Without this, the CORS layer would answer every OPTIONS request with 200, even one that is not a preflight.
     Router::new().fallback(move |request: AxumRequest| {
         let preflight = request
             .headers()
             .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         let mut router = match *request.method() {
-            Method::OPTIONS if !preflight => plain.clone(),
-            _ => shared.clone(),
+            Method::OPTIONS if !preflight => without_cors.clone(),
+            _ => with_cors.clone(),
         };
         async move { router.call(request).await }
     })
@@ -68,9 +68,15 @@ pub fn router(app: Arc<App>) -> Router {
 fn routes(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in functions::routes() {
-        let serve = move |State(app): State<Arc<App>>, request: AxumRequest| async move {
+        let serve = move |State(app): State<Arc<App>>, parameters: RawPathParams, request: AxumRequest| async move {
             match with_body(request).await {
                 Ok(mut request) => {
+                    if let Some(gateway) = request.extensions_mut().get_mut::<Gateway>() {
+                        gateway.path_parameters = parameters
+                            .iter()
+                            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                            .collect();
+                    }
                     believe(&app.trusted_proxy, &mut request);
                     response(route.serve(&app, request).await)
                 }
@@ -99,10 +105,10 @@ fn routes(app: Arc<App>) -> Router {
 fn filter(method: &str) -> MethodFilter {
     let method = Method::from_bytes(method.as_bytes()).ok();
     let filter = method.and_then(|method| MethodFilter::try_from(method).ok());
-    filter.expect("a method that utoipa has, and axum too")
+    filter.expect("axum has every method of utoipa")
 }
 
-/// Answers a request that reaches no function. `route` is for the log.
+/// Answers a request that does not reach a function. `route` is only logged.
 async fn refuse(route: &str, parts: Parts, error: Error) -> AxumResponse {
     let request = with_gateway(Request::from_parts(parts, Body::Empty));
     response(answer(route, &[], &request, async { Err(error) }).await)
@@ -116,7 +122,7 @@ fn response(response: Response<Body>) -> AxumResponse {
     })
 }
 
-/// The request as the gateway hands it on; without a body if that did not come.
+/// The request as the gateway would pass it on. Fails if the body does not arrive in time.
 async fn with_body(request: AxumRequest) -> Result<Request, Parts> {
     let (parts, body) = request.into_parts();
     match tokio::time::timeout(BODY_DEADLINE, read_body(body.into_data_stream())).await {
@@ -125,7 +131,7 @@ async fn with_body(request: AxumRequest) -> Result<Request, Parts> {
     }
 }
 
-/// At most one byte more than a function takes, so that it can tell. The rest is thrown away up to a limit.
+/// At most one byte more than a function accepts, so that it can tell. The rest is discarded up to a limit.
 async fn read_body(mut stream: BodyDataStream) -> Result<Vec<u8>, axum::Error> {
     let mut body = Vec::new();
     let mut received = 0;
@@ -141,7 +147,7 @@ async fn read_body(mut stream: BodyDataStream) -> Result<Vec<u8>, axum::Error> {
     Ok(body)
 }
 
-/// With what API Gateway would say of this request.
+/// Adds the metadata that API Gateway would add.
 fn with_gateway(mut request: Request) -> Request {
     let source = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let gateway = Gateway {

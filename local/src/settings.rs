@@ -1,4 +1,4 @@
-//! The settings of `local`, besides those of the functions.
+//! Settings of `local`, besides those of the functions.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -12,22 +12,22 @@ use uuid::Uuid;
 
 use crate::env_file;
 
-/// Where the server listens and whom it lets in.
+/// Where to listen, and whom to let in.
 #[derive(Debug)]
 pub struct Settings {
     /// `HOST` and `PORT`; port 0 takes a free one.
     pub address: SocketAddr,
     /// `CORS_ALLOWED_ORIGINS`.
     pub origins: Origins,
-    /// `ADOPT`: whether rows of an earlier back end may be taken over.
+    /// `ADOPT`: whether to adopt the rows of an earlier back end.
     pub adopt: bool,
 }
 
 impl Settings {
-    /// Reads them from `environment`.
+    /// The settings in `environment`.
     ///
     /// # Errors
-    /// Names the setting that is unusable.
+    /// Names the invalid setting.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
         const HOST: &str = "HOST";
@@ -52,8 +52,8 @@ impl Settings {
     }
 }
 
-/// The directory of the checkout: the nearest one at or above the working directory with a `Cargo.lock`, so that it does
-/// not matter from which of its folders `local` is started. Elsewhere the working directory.
+/// The directory of the checkout: the nearest one at or above the working directory with a `Cargo.lock`, so that `local`
+/// can be started from any of its subdirectories. Outside a checkout, the working directory.
 ///
 /// # Errors
 /// When there is no working directory.
@@ -65,10 +65,10 @@ pub fn project_directory() -> io::Result<PathBuf> {
     Ok(project.unwrap_or(&working).to_owned())
 }
 
-/// The variables of the process, then those of `.env` in `directory`, if there is one.
+/// The variables of the process, which take precedence, and those in the `.env` of `directory`, if there is one.
 ///
 /// # Errors
-/// When `.env` cannot be read. Says nothing of its text: there may be a secret in it.
+/// When `.env` cannot be read. Does not quote it, since it may contain a secret.
 pub fn environment(directory: &Path) -> Result<Environment, ConfigError> {
     let unreadable = |problem: String| ConfigError::new(".env", format!("cannot be read: {problem}"));
     let mut environment = Environment::of_process();
@@ -87,7 +87,7 @@ pub fn environment(directory: &Path) -> Result<Environment, ConfigError> {
     Ok(environment)
 }
 
-/// The signing key in `directory`, made at the first start and kept, so that tokens survive a restart.
+/// The signing key in `directory`, generated at the first start and kept, so that tokens survive a restart.
 ///
 /// # Errors
 /// When the file cannot be read or written.
@@ -98,8 +98,8 @@ pub fn kept_secret_key(directory: &Path) -> io::Result<String> {
             // 244 random bits.
             let key = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
             fs::create_dir_all(directory)?;
-            // Written beside and given its name at the end: a start that is killed leaves no half key, and of two starts
-            // at once one finds the other's.
+            // Written to another file and linked at the end: a killed start leaves no partial key, and of two concurrent
+            // starts one gets the other's.
             let partial = directory.join(format!("secret_key.{}", Uuid::new_v4()));
             fs::OpenOptions::new()
                 .write(true)
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_loopback_unless_host_says_otherwise() {
+    fn the_default_address_is_loopback() {
         let address = |settings: &[(&str, &str)]| {
             Settings::from_environment(&settings.iter().copied().collect())
                 .map(|settings| settings.address.to_string())
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_key_is_made_once_and_private() {
+    fn the_secret_key_is_generated_once_and_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = std::env::temp_dir().join(format!("people-key-{}", Uuid::new_v4()));
         let key = kept_secret_key(&directory).unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_at_the_same_time_have_one_secret_key() {
+    fn concurrent_starts_get_the_same_secret_key() {
         let directory = std::env::temp_dir().join(format!("people-key-{}", Uuid::new_v4()));
         let barrier = std::sync::Barrier::new(8);
         let keys: std::collections::HashSet<String> = std::thread::scope(|scope| {

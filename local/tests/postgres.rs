@@ -1,4 +1,4 @@
-//! The embedded server, on real data directories: what survives, what is refused, what is removed.
+//! The embedded server, on real data directories.
 
 use std::{
     env, fs,
@@ -14,7 +14,7 @@ use std::{
 use local::postgres::{Error, Server};
 use sqlx::{Connection as _, PgConnection};
 
-/// A directory for one test, removed at its end. What it is named must not matter.
+/// A directory for one test, removed at its end, with a name that needs quoting.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -34,7 +34,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The one value of a query, as text.
+/// The single value of a query, as text.
 fn sql(url: &str, query: &str) -> Result<String, sqlx::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -56,12 +56,12 @@ fn is_up(port: u16) -> bool {
 fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(1);
     while !condition() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Runs one of the ignored tests below in a process of its own.
+/// Runs one of the ignored tests below in its own process.
 fn child(test: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env::current_exe().expect("this program"));
     command.args(["--exact", test, "--ignored", "--nocapture"]);
@@ -73,22 +73,22 @@ fn child(test: &str, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// What a child says of its server: port and data directory.
-fn told(child: &mut Child) -> (u16, PathBuf) {
-    let told: Vec<_> = BufReader::new(child.stdout.take().expect("its output"))
+/// Port and data directory that a child reports.
+fn reported(child: &mut Child) -> (u16, PathBuf) {
+    let reported: Vec<_> = BufReader::new(child.stdout.take().expect("its output"))
         .lines()
         .map_while(Result::ok)
-        .filter_map(|line| line.split_once("server: ").map(|(_, told)| told.to_owned()))
+        .filter_map(|line| line.split_once("server: ").map(|(_, value)| value.to_owned()))
         .take(2)
         .collect();
-    let [port, data] = &told[..] else {
-        panic!("the child said {told:?}")
+    let [port, data] = &reported[..] else {
+        panic!("the child reported {reported:?}")
     };
     (port.parse().expect("a port"), data.into())
 }
 
-/// Tells of a server, and waits until killed, or until whoever ran this by hand ends its input.
-fn tell(server: Result<Server, Error>) {
+/// Reports a server, and waits until killed, or until its input ends if started manually.
+fn report(server: Result<Server, Error>) {
     let server = server.unwrap_or_else(|error| panic!("\n{error}\n"));
     // Programs started while it runs do not keep it alive.
     let mut sleep = Command::new("sleep")
@@ -109,22 +109,22 @@ fn tell(server: Result<Server, Error>) {
 }
 
 #[test]
-#[ignore = "run by others"]
+#[ignore = "run by other tests"]
 fn child_with_a_throwaway() {
-    tell(Server::throwaway());
+    report(Server::throwaway());
 }
 
 #[test]
-#[ignore = "run by others"]
+#[ignore = "run by other tests"]
 fn child_with_a_kept_server() {
     let directory = env::var_os("DIRECTORY").expect("a directory");
-    tell(Server::start(Path::new(&directory), None));
+    report(Server::start(Path::new(&directory), None));
 }
 
 #[test]
-fn data_and_address_outlive_a_stop() {
+fn data_and_port_survive_a_restart() {
     let scratch = Scratch::new();
-    // What a killed start leaves, of whichever version is installed.
+    // Leftovers of a killed start, for any installed version.
     for major in 13..40 {
         fs::create_dir(scratch.0.join(format!("pg-{major}.new"))).expect("a leftover");
     }
@@ -142,9 +142,9 @@ fn data_and_address_outlive_a_stop() {
     let server = Server::start(&scratch.0, None).expect("it starts");
     assert_eq!(server.url(), url);
     assert_eq!(sql(&url, "SELECT value FROM kept").expect("a query"), "grün");
-    // A superuser on the machine's loopback interface: not for every local user.
+    // A superuser on the loopback interface must not be open to every local user.
     let anybody = format!("postgres://people@127.0.0.1:{port}/people?sslmode=disable");
-    sql(&anybody, "SELECT ''").expect_err("it wants a password");
+    sql(&anybody, "SELECT ''").expect_err("a password is required");
     server.stop().expect("it stops");
 
     let thief = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
@@ -159,7 +159,7 @@ fn data_and_address_outlive_a_stop() {
 }
 
 #[test]
-fn a_killed_server_comes_back_on_its_port() {
+fn a_killed_server_is_restarted_on_its_port() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.0, None).expect("it starts");
     let killed = server.postmaster_pid();
@@ -172,7 +172,7 @@ fn a_killed_server_comes_back_on_its_port() {
     assert_ne!(server.postmaster_pid(), killed);
     assert_eq!(sql(server.url(), "SELECT 'here'").expect("a query"), "here");
 
-    // A paused server is not a dead one, and stops all the same.
+    // A paused server is not a dead one, and can be stopped nevertheless.
     server.signal("STOP").expect("it runs");
     assert!(!server.restart_if_down().expect("it runs"));
     let port = server.port();
@@ -181,7 +181,7 @@ fn a_killed_server_comes_back_on_its_port() {
 }
 
 #[test]
-fn a_second_start_says_who_holds_the_directory() {
+fn a_second_start_names_the_process_that_uses_the_directory() {
     let scratch = Scratch::new();
     let first = Server::start(&scratch.0, None).expect("it starts");
     let holder = format!("process {}", process::id());
@@ -206,13 +206,13 @@ fn a_kept_server_ends_with_its_killed_process_and_loses_nothing() {
     let mut child = child("child_with_a_kept_server", &[("DIRECTORY", directory)])
         .spawn()
         .expect("a child");
-    let (port, data) = told(&mut child);
+    let (port, data) = reported(&mut child);
     let password = fs::read_to_string(data.join("people.password")).expect("a password");
     let url = format!("postgres://people:{password}@127.0.0.1:{port}/people?sslmode=disable");
     sql(&url, "CREATE TABLE kept AS SELECT 'grün' AS value").expect("a table");
     child.kill().expect("kill -9");
     child.wait().expect("it is dead");
-    // At once, however long the other takes to stop.
+    // Immediately, however long the other takes to stop.
     let server = Server::start(&scratch.0, None).expect("it starts");
     assert_eq!(server.url(), url);
     assert_eq!(sql(&url, "SELECT value FROM kept").expect("a query"), "grün");
@@ -220,16 +220,16 @@ fn a_kept_server_ends_with_its_killed_process_and_loses_nothing() {
 }
 
 #[test]
-fn a_server_whose_shell_was_killed_too_is_stopped_by_the_next_start() {
+fn a_server_whose_shell_was_also_killed_is_stopped_by_the_next_start() {
     let scratch = Scratch::new();
     let directory = scratch.0.to_str().expect("UTF-8");
     let mut child = child("child_with_a_kept_server", &[("DIRECTORY", directory)])
         .spawn()
         .expect("a child");
-    let (port, data) = told(&mut child);
+    let (port, data) = reported(&mut child);
     let pid_file = fs::read_to_string(data.join("postmaster.pid")).expect("it runs");
     let postmaster = pid_file.lines().next().expect("a number");
-    // Both shells, the server's parent and the one that waits beside it, are in its process group.
+    // Both shells, the server's parent and the one that watches the pipe, are in its process group.
     let script = r#"group=$(ps -o pgid= -p "$1")
         ps -A -o pid=,pgid=,comm= | while read -r pid in name; do
             if [ "$in" -eq "$group" ] && [ "$name" != postgres ]; then kill -KILL "$pid"; fi
@@ -241,7 +241,7 @@ fn a_server_whose_shell_was_killed_too_is_stopped_by_the_next_start() {
     assert!(status.success());
     child.kill().expect("kill -9");
     child.wait().expect("it is dead");
-    assert!(is_up(port), "nobody is left to stop it");
+    assert!(is_up(port), "nothing is left to stop it");
     let server = Server::start(&scratch.0, None).expect("it starts");
     assert_eq!(server.port(), port);
     server.stop().expect("it stops");
@@ -249,9 +249,9 @@ fn a_server_whose_shell_was_killed_too_is_stopped_by_the_next_start() {
 }
 
 #[test]
-fn a_throwaway_dies_with_its_process() {
+fn a_throwaway_server_ends_with_its_process() {
     let mut child = child("child_with_a_throwaway", &[]).spawn().expect("a child");
-    let (port, data) = told(&mut child);
+    let (port, data) = reported(&mut child);
     let home = data.parent().expect("its home");
     assert!(is_up(port));
     assert!(home.is_dir());
@@ -262,7 +262,7 @@ fn a_throwaway_dies_with_its_process() {
 }
 
 #[test]
-fn a_throwaway_is_fast_and_leaves_nothing() {
+fn a_throwaway_server_is_not_crash_safe_and_leaves_nothing() {
     let server = Server::throwaway().expect("it starts");
     let settings = "SELECT current_setting('fsync') || current_setting('max_connections')";
     assert_eq!(sql(server.url(), settings).expect("a query"), "off300");
@@ -283,7 +283,7 @@ fn a_throwaway_is_fast_and_leaves_nothing() {
     assert!(!is_up(port));
     assert!(!data.parent().expect("its home").exists());
 
-    // Also when it had died before.
+    // Even if it had died before.
     let server = Server::throwaway().expect("it starts");
     let home = server.data_directory().parent().expect("its home").to_owned();
     server.crash().expect("it runs");
@@ -292,7 +292,7 @@ fn a_throwaway_is_fast_and_leaves_nothing() {
 }
 
 #[test]
-fn what_killed_runs_have_left_is_swept_by_the_next_and_what_is_used_is_not() {
+fn leftovers_of_killed_runs_are_removed_and_directories_in_use_are_not() {
     let directory = |what: &str| env::temp_dir().join(format!("people-test-{what}-{}", process::id()));
     let (left, used, new) = (directory("left"), directory("used"), directory("new"));
     for path in [&left, &used, &new] {
@@ -301,7 +301,7 @@ fn what_killed_runs_have_left_is_swept_by_the_next_and_what_is_used_is_not() {
             fs::write(path.join(lock), "").expect("a file");
         }
     }
-    // One that was made just now may be about to be locked.
+    // A new directory may be about to be locked.
     for path in [&left, &used] {
         let directory = fs::File::open(path).expect("our directory");
         let made = directory
@@ -312,7 +312,7 @@ fn what_killed_runs_have_left_is_swept_by_the_next_and_what_is_used_is_not() {
             .set_modified(made - Duration::from_mins(2))
             .expect("ours");
     }
-    // As an initdb does whose starter was killed.
+    // Like an initdb whose parent was killed.
     let lock = fs::File::open(used.join("server.lock")).expect("our file");
     lock.lock().expect("free");
     let running = Server::throwaway().expect("it starts");
@@ -330,7 +330,7 @@ fn what_killed_runs_have_left_is_swept_by_the_next_and_what_is_used_is_not() {
 }
 
 #[test]
-fn a_setting_that_the_server_does_not_know_is_told_with_the_log() {
+fn an_unknown_setting_of_the_server_is_reported_with_its_log() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.0, None).expect("it starts");
     let data = server.data_directory().to_owned();
@@ -357,7 +357,7 @@ fn a_setting_that_the_server_does_not_know_is_told_with_the_log() {
 }
 
 #[test]
-fn a_wrong_bindir_is_told_in_one_line() {
+fn a_wrong_bindir_is_reported_in_one_line() {
     let output = child("child_with_a_throwaway", &[("PG_BINDIR", "/nowhere")])
         .output()
         .expect("a child");
@@ -365,5 +365,5 @@ fn a_wrong_bindir_is_told_in_one_line() {
     assert!(!output.status.success());
     let line =
         "PG_BINDIR=/nowhere: there is no `postgres`; name the directory that holds `postgres` and `initdb`";
-    assert!(text.lines().any(|told| told.trim_end() == line), "{text}");
+    assert!(text.lines().any(|found| found.trim_end() == line), "{text}");
 }

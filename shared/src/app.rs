@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -54,6 +55,8 @@ pub struct App {
     pub passwords: Arc<Passwords>,
     /// Signs and verifies access tokens.
     pub keys: Arc<Keys>,
+    /// How long a session may be idle; `None`: as long as it lives.
+    pub max_idle: Option<TimeDelta>,
     /// How many attempts are free.
     pub limits: Limits,
     /// What may say where a request comes from.
@@ -83,6 +86,7 @@ impl App {
             database: Arc::new(Database::new(config.database)),
             passwords: Arc::new(Passwords::new(&config.passwords)),
             keys: Arc::new(Keys::new(&config.tokens)),
+            max_idle: config.tokens.max_idle,
             limits: config.limits,
             trusted_proxy: config.trusted_proxy,
             attempts: Arc::default(),

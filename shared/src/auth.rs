@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use lambda_http::Request;
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::AUTHORIZATION;
+use uuid::Uuid;
 
 use crate::app::{App, Need, StartError, State};
 use crate::aws;
 use crate::config::{DatabaseConfig, Environment, TokenConfig};
 use crate::database::Database;
 use crate::error::Error;
+use crate::http::event::Gateway;
 use crate::sessions;
 use crate::token::{Keys, VerifiedToken};
 use crate::users::User;
@@ -25,6 +27,8 @@ pub struct Authenticator {
     pub database: Arc<Database>,
     /// Verifies access tokens.
     pub keys: Arc<Keys>,
+    /// How long a session may be idle; `None`: as long as it lives.
+    pub max_idle: Option<TimeDelta>,
 }
 
 impl Authenticator {
@@ -34,14 +38,33 @@ impl Authenticator {
     /// [`Error::NoCredentials`], [`Error::TokenNotLive`], or [`Error::Unavailable`] when the database cannot tell.
     pub async fn require_session(&self, request: &Request, now: DateTime<Utc>) -> Result<User, Error> {
         let token = self.verified_token(request, now)?;
-        self.database
-            .read(&token, |connection, token| {
-                Box::pin(sessions::find_live_user(connection, token))
+        self.user_of(&token).await
+    }
+
+    /// The user whose live session `token` belongs to.
+    ///
+    /// # Errors
+    /// [`Error::TokenNotLive`], or [`Error::Unavailable`] when the database cannot tell.
+    pub async fn user_of(&self, token: &VerifiedToken) -> Result<User, Error> {
+        let session = self
+            .database
+            .read(&(token, self.max_idle), |connection, (token, max_idle)| {
+                Box::pin(sessions::find_live(connection, token, *max_idle))
             })
             .await?
-            .ok_or(Error::TokenNotLive {
-                user_id: Some(token.claims.sub),
-            })
+            .ok_or_else(|| not_live(token))?;
+        if session.stale {
+            self.note_seen(token).await;
+        }
+        Ok(session.user)
+    }
+
+    /// Notes that the session of `token` is used. That this fails, on a server that only reads, must not fail the request.
+    pub async fn note_seen(&self, token: &VerifiedToken) {
+        let noted = self.database.write(&token.claims.jti, |connection, session_id| {
+            Box::pin(sessions::note_seen(connection, *session_id))
+        });
+        let _ = noted.await;
     }
 
     /// The request's bearer token, its signature and claims checked. Its session may be over.
@@ -49,9 +72,23 @@ impl Authenticator {
     /// # Errors
     /// [`Error::NoCredentials`] or [`Error::TokenNotLive`].
     pub fn verified_token(&self, request: &Request, now: DateTime<Utc>) -> Result<VerifiedToken, Error> {
-        self.keys
-            .verify(bearer(request.headers())?, now)
-            .map_err(|_| NOT_OURS)
+        verified_token(&self.keys, request.headers(), now)
+    }
+}
+
+/// The bearer token in `headers`, its signature and claims checked with `keys`. Its session may be over.
+///
+/// # Errors
+/// [`Error::NoCredentials`] or [`Error::TokenNotLive`].
+pub fn verified_token(keys: &Keys, headers: &HeaderMap, now: DateTime<Utc>) -> Result<VerifiedToken, Error> {
+    keys.verify(bearer(headers)?, now).map_err(|_| NOT_OURS)
+}
+
+/// The session of `token` is over.
+#[must_use]
+pub fn not_live(token: &VerifiedToken) -> Error {
+    Error::TokenNotLive {
+        user_id: Some(token.claims.sub),
     }
 }
 
@@ -64,6 +101,7 @@ impl State for Authenticator {
         Ok(Self {
             database: Arc::new(Database::new(database)),
             keys: Arc::new(Keys::new(&tokens)),
+            max_idle: tokens.max_idle,
         })
     }
 
@@ -71,12 +109,41 @@ impl State for Authenticator {
         Self {
             database: app.database.clone(),
             keys: app.keys.clone(),
+            max_idle: app.max_idle,
         }
     }
 
     fn database(&self) -> &Database {
         &self.database
     }
+}
+
+/// Who is calling, as the authorizer tells a gateway and the gateway tells a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose session it is.
+    pub user_id: Uuid,
+    /// The session.
+    pub session_id: Uuid,
+    /// What the application lets the user do.
+    pub roles: Vec<String>,
+}
+
+/// Who is calling, where the gateway's authorizer has let the request pass: for a function behind the authorizer, on an
+/// HTTP API or a REST API. `None` where no authorizer was asked.
+#[must_use]
+pub fn caller(request: &Request) -> Option<Caller> {
+    let context = &Gateway::of(request).authorizer;
+    let value = |name| {
+        let found = context.iter().find(|(found, _)| found == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    let roles = value("roles")?.split(',').filter(|role| !role.is_empty());
+    Some(Caller {
+        user_id: value("user_id")?.parse().ok()?,
+        session_id: value("session_id")?.parse().ok()?,
+        roles: roles.map(str::to_owned).collect(),
+    })
 }
 
 /// The bearer token in the `Authorization` header (RFC 6750 §2.1), the only place where one is looked for.

@@ -1,5 +1,5 @@
-//! What AWS knows: secrets in Secrets Manager, and sign-in tokens for RDS. The SDK is set up when a setting asks for it
-//! and not before: it costs milliseconds of a cold start.
+//! AWS: secrets in Secrets Manager, and IAM tokens for RDS. The SDK is set up only when a setting needs it, since that
+//! costs milliseconds of a cold start.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,40 +21,40 @@ use tokio::sync::OnceCell;
 
 use crate::config::{self, Environment};
 
-/// Longest that one call to AWS may take; an answer takes tens of milliseconds.
+/// Timeout of one call to AWS; an answer takes tens of milliseconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long RDS accepts a sign-in token: its maximum, 15 minutes. It is used at once.
+/// How long RDS accepts an IAM token: the maximum, 15 minutes. It is used immediately.
 const TOKEN_LIFETIME: Duration = Duration::from_mins(15);
 
-/// What a signed query escapes: all but the unreserved characters (RFC 3986 §2.3).
+/// Characters to escape in a signed query: all but the unreserved ones (RFC 3986 §2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// AWS did not give what was asked for. Says what, never its value.
+/// AWS did not provide a secret or a token. Names it, never its value.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct AwsError(String);
 
 impl AwsError {
-    /// What is wrong.
+    /// With a description of the problem.
     pub fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
 }
 
-/// What the secret of a database states. RDS leaves out what it takes for known.
+/// The contents of a database secret. RDS leaves some members out.
 #[derive(Default, Deserialize)]
 pub struct DatabaseSecret {
-    /// All of it, as `DATABASE_URL`.
+    /// Everything, in the form of `DATABASE_URL`.
     #[serde(skip)]
     pub url: Option<SecretString>,
     /// Host name.
     pub host: Option<String>,
-    /// Port, which some write as a string.
+    /// Port, a number or a string.
     #[serde(default, deserialize_with = "port")]
     pub port: Option<u16>,
     /// Name of the database.
@@ -79,7 +79,7 @@ fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Er
     }
 }
 
-/// The SDK's settings (region, credentials, endpoint) as the environment has them, loaded at the first use.
+/// The SDK's configuration (region, credentials, endpoint) from the environment, loaded on first use.
 #[derive(Default)]
 pub struct Aws(OnceCell<SdkConfig>);
 
@@ -87,7 +87,7 @@ impl Aws {
     /// Reads a secret.
     ///
     /// # Errors
-    /// When Secrets Manager cannot be reached, has no such secret or does not let us read it.
+    /// When Secrets Manager cannot be reached, has no such secret or denies access to it.
     pub async fn secret(&self, arn: &str) -> Result<SecretString, AwsError> {
         let client = aws_sdk_secretsmanager::Client::new(self.config().await);
         let answer = client
@@ -109,7 +109,7 @@ impl Aws {
     /// Reads the secret of a database: a URL, or the JSON object that RDS writes.
     ///
     /// # Errors
-    /// Those of [`Aws::secret`], and when it is neither.
+    /// Those of [`Aws::secret`], and when the secret is neither.
     pub async fn database_secret(&self, arn: &str) -> Result<DatabaseSecret, AwsError> {
         let secret = self.secret(arn).await?;
         let text = secret.expose_secret();
@@ -119,7 +119,7 @@ impl Aws {
                 ..DatabaseSecret::default()
             });
         }
-        // The parser's own words could quote the secret.
+        // The parser's message could quote the secret.
         serde_json::from_str(text).map_err(|_| {
             AwsError(format!(
                 "Secrets Manager, {arn}: neither a URL nor the JSON object of a database"
@@ -127,10 +127,10 @@ impl Aws {
         })
     }
 
-    /// Signs a token that RDS takes as the password of `user`. Asks nobody: the signature is ours.
+    /// Signs a token that RDS accepts as the password of `user`. Signed locally, without a call to AWS.
     ///
     /// # Errors
-    /// When there are no credentials or there is no region.
+    /// When there are no credentials or no region.
     pub async fn rds_token(&self, host: &str, port: u16, user: &str) -> Result<SecretString, AwsError> {
         let config = self.config().await;
         let region = config
@@ -151,8 +151,8 @@ impl Aws {
                     .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
                     .build_https();
                 let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
-                // Not the SDK's default chain of sources: Lambda gives credentials and region in the environment, and what
-                // looks for them elsewhere (profiles, roles, instance metadata) was a seventh of a function's size.
+                // Not the SDK's default chain of sources: Lambda provides credentials and region in the environment, and
+                // the code for other sources (profiles, roles, instance metadata) was a seventh of a function's size.
                 let mut config = SdkConfig::builder()
                     .behavior_version(BehaviorVersion::latest())
                     .region(EnvironmentVariableRegionProvider::new().region().await)
@@ -172,7 +172,7 @@ fn no_credentials() -> AwsError {
     AwsError("RDS sign-in: no AWS credentials".to_owned())
 }
 
-/// A signature is valid for a time by AWS's clock, which is the machine's.
+/// A signature is valid for some time by AWS's clock, so it is made with the system's.
 #[expect(
     clippy::disallowed_methods,
     reason = "no request's `now` reaches here, see above"
@@ -212,12 +212,12 @@ fn rds_token(
     Ok(request.uri().to_string().trim_start_matches("https://").into())
 }
 
-/// `environment` with the secrets that `SECRET_KEY_ARN` and `SECRET_KEY_PREVIOUS_ARN` name in the place of the settings
-/// that they stand for. Without them it asks nobody. A previous key that cannot be had is left out: only the tokens that
-/// it signed are refused then, not everybody's.
+/// `environment` with `SECRET_KEY` and `SECRET_KEY_PREVIOUS` read from the secrets that `SECRET_KEY_ARN` and
+/// `SECRET_KEY_PREVIOUS_ARN` name; without these no call is made. A previous key that cannot be read is left out: then
+/// only the tokens that it signed are rejected.
 ///
 /// # Errors
-/// When AWS does not give the secret of `SECRET_KEY_ARN`.
+/// When the secret of `SECRET_KEY_ARN` cannot be read.
 pub async fn with_secret_keys(environment: &Environment) -> Result<Environment, AwsError> {
     let aws = Aws::default();
     let secret = async |name, arn_name| match (environment.text(name), environment.text(arn_name)) {
@@ -238,10 +238,12 @@ pub async fn with_secret_keys(environment: &Environment) -> Result<Environment, 
         }
         Ok(None) => {}
         Ok(Some(_)) => tracing::error!(
-            "the secret of SECRET_KEY_PREVIOUS_ARN is shorter than {} bytes: tokens that it signed are refused",
+            "the secret of SECRET_KEY_PREVIOUS_ARN is shorter than {} bytes: tokens that it signed are rejected",
             config::MIN_KEY_BYTES
         ),
-        Err(error) => tracing::error!(%error, "no previous key: tokens that it signed are refused"),
+        Err(error) => {
+            tracing::error!(%error, "the previous key cannot be read: tokens that it signed are rejected");
+        }
     }
     Ok(environment)
 }
@@ -251,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_rds_token_is_the_one_that_the_python_sdk_makes() {
+    fn an_rds_token_is_the_same_as_the_python_sdks() {
         // 2026-11-23T12:00:00Z
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(498_732);
         let place = ("people.abc123.eu-central-1.rds.amazonaws.com", 5432, "people_app");
@@ -274,7 +276,7 @@ mod tests {
         }
     }
 
-    /// The order of a query's parameters means nothing.
+    /// The order of query parameters does not matter.
     fn sorted(token: &str) -> Vec<&str> {
         let mut parts: Vec<_> = token.split(['?', '&']).collect();
         parts.sort_unstable();

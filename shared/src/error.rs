@@ -30,8 +30,19 @@ pub enum Error {
         /// Whose it was, where it is one of ours.
         user_id: Option<Uuid>,
     },
+    /// The account's own password, which a session has to state again, is wrong.
+    WrongOwnPassword(SecurityEvent),
+    /// The password is right, and nobody may log in.
+    AccountDisabled {
+        /// The account.
+        user_id: Uuid,
+        /// How somebody tried.
+        way: LoginWay,
+    },
     /// No such path.
     NotFound,
+    /// The user has no live session of that id.
+    SessionNotFound,
     /// The path has no such method.
     MethodNotAllowed,
     /// The userid is taken.
@@ -80,8 +91,16 @@ impl Error {
             },
             Self::WrongCredentials { .. } => Self::NoCredentials,
             Self::NoCredentials => Self::TokenNotLive { user_id: None },
-            Self::TokenNotLive { .. } => Self::NotFound,
-            Self::NotFound => Self::MethodNotAllowed,
+            Self::TokenNotLive { .. } => {
+                Self::WrongOwnPassword(SecurityEvent::PasswordChangeFail { user_id: Uuid::nil() })
+            }
+            Self::WrongOwnPassword(_) => Self::AccountDisabled {
+                user_id: Uuid::nil(),
+                way: LoginWay::Json,
+            },
+            Self::AccountDisabled { .. } => Self::NotFound,
+            Self::NotFound => Self::SessionNotFound,
+            Self::SessionNotFound => Self::MethodNotAllowed,
             Self::MethodNotAllowed => Self::UseridTaken,
             Self::UseridTaken => Self::BodyTooLarge,
             Self::BodyTooLarge => Self::UnsupportedMediaType,
@@ -107,7 +126,8 @@ impl Error {
             Self::WrongCredentials { .. } | Self::NoCredentials | Self::TokenNotLive { .. } => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::WrongOwnPassword(_) | Self::AccountDisabled { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::SessionNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UseridTaken => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -127,7 +147,10 @@ impl Error {
             Self::WrongCredentials { .. } => 40101,
             Self::NoCredentials => 40102,
             Self::TokenNotLive { .. } => 40103,
+            Self::WrongOwnPassword(_) => 40301,
+            Self::AccountDisabled { .. } => 40302,
             Self::NotFound => 40401,
+            Self::SessionNotFound => 40402,
             Self::MethodNotAllowed => 40501,
             Self::UseridTaken => 40901,
             Self::BodyTooLarge => 41301,
@@ -147,7 +170,10 @@ impl Error {
             Self::WrongCredentials { .. } => "The userid or the password is wrong.",
             Self::NoCredentials => "A bearer token is required.",
             Self::TokenNotLive { .. } => "The bearer token is not valid or no longer valid.",
+            Self::WrongOwnPassword(_) => "The account's password is wrong.",
+            Self::AccountDisabled { .. } => "The account is disabled.",
             Self::NotFound => "There is no such path.",
+            Self::SessionNotFound => "There is no such session.",
             Self::MethodNotAllowed => "The path has no such method.",
             Self::UseridTaken => "The userid is taken.",
             Self::BodyTooLarge => "The body is larger than 16 KiB.",
@@ -174,15 +200,20 @@ impl Error {
         match self {
             Self::WrongCredentials { user_id, way } => Some(SecurityEvent::LoginFail {
                 user_id: *user_id,
-                way: *way,
+                way: Some(*way),
+            }),
+            Self::AccountDisabled { user_id, way } => Some(SecurityEvent::LoginFail {
+                user_id: Some(*user_id),
+                way: Some(*way),
             }),
             Self::TokenNotLive { user_id } => Some(SecurityEvent::TokenRefused { user_id: *user_id }),
-            Self::TooManyAttempts { event, .. } => Some(*event),
+            Self::WrongOwnPassword(event) | Self::TooManyAttempts { event, .. } => Some(*event),
             Self::MalformedBody | Self::BodyTooLarge | Self::UnsupportedMediaType | Self::Refused(_) => {
                 Some(SecurityEvent::InputValidationFail)
             }
             Self::NoCredentials
             | Self::NotFound
+            | Self::SessionNotFound
             | Self::MethodNotAllowed
             | Self::UseridTaken
             | Self::Defect(_)

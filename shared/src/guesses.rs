@@ -1,36 +1,37 @@
-//! How many guesses a password takes of somebody who knows common words, the usual patterns and something about the user.
+//! Estimates how many guesses a password takes, by somebody who knows common words, common patterns and some facts about
+//! the user.
 //!
-//! The method is that of zxcvbn (D. Wheeler, USENIX Security 2016) as far as it decides whether that are fewer than a
-//! million: a password is cut into words, patterns and single characters, each of which has a number of guesses, and the
-//! cheapest cut counts. Numbers of guesses are decimal logarithms here. The crate was tried and is not used: the zip of a
-//! function would grow by 1.2 MB, and 128 characters of everything take seconds.
+//! The method is that of zxcvbn (D. Wheeler, USENIX Security 2016), reduced to deciding whether fewer than a million
+//! guesses suffice: a password is split into words, patterns and single characters, each with a number of guesses, and
+//! the cheapest split counts. Numbers of guesses are decimal logarithms here. The crate itself was tried and rejected: it
+//! adds 1.2 MB to the zip of a function, and takes seconds for 128 arbitrary characters.
 
 use crate::word_list::{COMMON_PASSWORDS, COMMON_WORDS};
 
-/// What counts as easily guessed: fewer than a million guesses.
+/// Fewer guesses than this, a million, count as easily guessed.
 pub(crate) const EASY: f64 = 6.0;
 
-/// One of the characters that may be anything.
+/// An arbitrary character.
 const ANY_CHARACTER: f64 = 1.0;
-/// A word of the context: somebody tries a handful.
+/// A context word: there are only a handful to try.
 const CONTEXT_WORD: f64 = 0.5;
-/// A word backwards, or with "leet" replacements: one more yes or no.
+/// A word reversed, or with "leet" substitutions: twice as many guesses.
 const VARIATION: f64 = 0.301;
 /// A year of this century or the last.
 const YEAR: f64 = 2.08;
-/// A day of a hundred years.
+/// A date within a hundred years.
 const DATE: f64 = 4.56;
 
-/// Longest word of the lists.
+/// Length of the longest word in the lists.
 const MAX_WORD: usize = 24;
-/// Longest pattern that may follow one that is none: a date.
+/// Length of the longest pattern of which a prefix may be no pattern: a date.
 const MAX_PATTERN: usize = 8;
-/// Longest run of single characters below [`EASY`].
+/// Maximum arbitrary characters in a row: more exceed [`EASY`].
 const MAX_ANY: usize = 5;
-/// Most parts of which a password that contains a word of the context is easily guessed.
+/// Maximum parts of a password that is easily guessed with a context word.
 const MAX_PARTS: usize = 4;
 
-/// Rows and columns of keyboards.
+/// Rows and columns of keyboards, for patterns of adjacent keys.
 const KEYBOARD: [&str; 7] = [
     "`1234567890-=",
     "~!@#$%^&*()_+",
@@ -41,23 +42,23 @@ const KEYBOARD: [&str; 7] = [
     "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik,9ol.0p;/",
 ];
 
-/// Decimal logarithms of guesses; [`EASY`] stands for that many and more.
+/// Decimal logarithms of guesses; [`EASY`] means that many or more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guesses {
-    /// Without the words of the context.
+    /// Without context words.
     pub(crate) common: f64,
-    /// With at least one of them.
+    /// With at least one context word.
     pub(crate) context: f64,
 }
 
-/// Estimates for `password`, which is in lower case and in NFKC as the words of `context` are.
+/// Estimates the guesses for `password`. It and the words of `context` are in lower case and NFKC.
 pub(crate) fn estimate(password: &str, context: &[String]) -> Guesses {
     let context = Context::of(context);
     let chars: Vec<char> = password.chars().collect();
     let mut guesses = Cut::of(&chars, &context, true).guesses();
     let count = |n: usize| (0..n).map(|_| 1.0).sum::<f64>();
 
-    // A sign or two before or after: "Summer2026!".
+    // A symbol or two before or after: "Summer2026!".
     let framed: Vec<char> = password
         .trim_matches(|c: char| !c.is_alphanumeric())
         .chars()
@@ -68,7 +69,7 @@ pub(crate) fn estimate(password: &str, context: &[String]) -> Guesses {
         guesses.common = guesses.common.min(framed.common + signs);
     }
 
-    // Something between the letters of a name or the digits of a number: "ali-ce", "12/25/1990".
+    // Separators within a name or a number: "ali-ce", "12/25/1990".
     let joined: Vec<char> = chars.iter().copied().filter(|c| c.is_alphanumeric()).collect();
     let between = VARIATION * count(chars.len() - joined.len());
     if joined.len() < chars.len() && between < EASY {
@@ -82,13 +83,13 @@ pub(crate) fn estimate(password: &str, context: &[String]) -> Guesses {
     guesses
 }
 
-/// The words of the context as they may be written.
+/// The context words, in every spelling.
 struct Context {
-    /// Forwards.
+    /// As they are.
     plain: Vec<Vec<char>>,
-    /// Backwards, and with "leet" undone, forwards and backwards.
+    /// Reversed, and with "leet" undone, forwards and reversed.
     varied: Vec<Vec<char>>,
-    /// The digits of its numbers.
+    /// Those that are numbers.
     numbers: Vec<Vec<char>>,
 }
 
@@ -115,11 +116,11 @@ impl Context {
     }
 }
 
-/// A text in every way to read it.
+/// A text in every reading.
 struct Text<'a> {
     chars: &'a [char],
     readings: [Vec<char>; READINGS.len()],
-    /// For the lists, which are ASCII: forwards and backwards; 0 stands for any other character.
+    /// The same in ASCII, as the lists are, forwards and reversed; 0 stands for any other character.
     forwards: [Vec<u8>; READINGS.len()],
     backwards: [Vec<u8>; READINGS.len()],
 }
@@ -138,7 +139,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The guesses of a common word in `length` characters from `start` on: as it is, backwards, or in "leet".
+    /// The guesses for the `length` characters from `start`, if they are a common word: as it is, reversed, or in "leet".
     fn guesses_of_word(&self, start: usize, length: usize) -> Option<f64> {
         let end = start + length;
         let backwards = self.chars.len() - end..self.chars.len() - start;
@@ -159,8 +160,8 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The cheapest cuts of the beginnings of a text: by the number of parts, with and without a word of the context, and by
-/// the length of the beginning.
+/// The cheapest splits of each prefix of a text, by length of the prefix, number of parts, and whether a context word is
+/// included.
 struct Cut {
     least: Vec<[[f64; 2]; MAX_PARTS + 1]>,
 }
@@ -173,7 +174,7 @@ impl Cut {
         };
         cut.least[0][0][0] = 0.0;
         for start in 0..chars.len() {
-            // No use in going on from where it is hard already.
+            // Already hard to guess up to here.
             if cut.least[start][..MAX_PARTS]
                 .iter()
                 .flatten()
@@ -211,7 +212,7 @@ impl Cut {
     }
 
     fn add_context(&mut self, text: &Text, start: usize, context: &Context) {
-        /// Fewest digits of a telephone number that say whose it is.
+        /// Minimum digits of a telephone number that identify its owner.
         const DIGITS: usize = 5;
         let rest = &text.chars[start..];
         for word in context.plain.iter().filter(|word| rest.starts_with(word)) {
@@ -247,7 +248,7 @@ impl Cut {
         }
     }
 
-    /// What repeats from `start` on, of the shortest period, unless it does so from the character before.
+    /// Adds the repetition with the shortest period from `start`, unless it already begins one character earlier.
     fn add_repetitions(&mut self, chars: &[char], start: usize, context: &Context) {
         let rest = &chars[start..];
         for period in 1..=rest.len() / 2 {
@@ -276,7 +277,7 @@ impl Cut {
                 self.add(start, end, unit.common + times.log10(), false);
                 self.add(start, end, unit.context + times.log10(), true);
             }
-            // The last time may be cut off.
+            // The last repetition may be incomplete.
             let end = period + repeated;
             self.add(start, end, unit.common + (times + 1.0).log10(), false);
             self.add(start, end, unit.context + (times + 1.0).log10(), true);
@@ -284,8 +285,8 @@ impl Cut {
         }
     }
 
-    /// zxcvbn's formula: parts may be in any order, and two unknown parts mean that all with one have been tried. With a
-    /// word of the context the latter is left out: it is that word which is tried with everything.
+    /// zxcvbn's formula: parts may be in any order, and passwords of one part are tried before those of two. The latter is
+    /// left out with context words, which are tried in combination from the start.
     fn guesses(&self) -> Guesses {
         let Some(end) = self.least.last() else {
             return Guesses {
@@ -307,17 +308,17 @@ impl Cut {
 
 /// The rank of a common word, to half a decade.
 fn rank_of(word: &[u8]) -> Option<f64> {
-    /// Of a password that is listed without a rank: most of them are beyond the first thousand.
+    /// For a password listed without a rank: most of these are beyond the first thousand.
     const UNRANKED: f64 = 3.0;
     let half_decades = COMMON_WORDS.get(word).and_then(|rank| rank.parse().ok());
     let ranked = half_decades.map(|rank: f64| 1.0 + rank / 2.0);
     ranked.or_else(|| COMMON_PASSWORDS.get(word).map(|_| UNRANKED))
 }
 
-/// How a "1" is read: as itself, as all other characters too; as an i; as an l.
+/// How "1" is read: as itself (then all other characters are, too), as i, or as l.
 const READINGS: [char; 3] = ['1', 'i', 'l'];
 
-/// The letter that a digit or sign stands for, where it is read as one.
+/// The letter that a digit or symbol stands for in this reading.
 fn read(c: char, reading: char) -> char {
     match c {
         _ if reading == READINGS[0] => c,
@@ -334,7 +335,7 @@ fn read(c: char, reading: char) -> char {
     }
 }
 
-/// A sequence of code points, keys in a row, a year or a date: three or more characters.
+/// The guesses for a sequence of code points, adjacent keys, a year or a date, of at least three characters.
 fn guesses_of_pattern(part: &[char]) -> Option<f64> {
     let length = part.iter().fold(0.0_f64, |length, _| length + 1.0).log10();
     let steps = |step: i64| {

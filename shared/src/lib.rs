@@ -11,6 +11,7 @@ pub mod error;
 mod guesses;
 pub mod http;
 pub mod origins;
+pub mod outbox;
 pub mod password;
 pub mod password_policy;
 pub mod roles;

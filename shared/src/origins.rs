@@ -1,4 +1,4 @@
-//! Which web pages may call the service.
+//! Origins whose web pages may call the service.
 
 use lambda_http::Request;
 use lambda_http::http::HeaderValue;
@@ -6,26 +6,26 @@ use lambda_http::http::header::{HOST, ORIGIN};
 
 use crate::http::event::Gateway;
 
-/// Origins whose pages may call, besides the service's own.
+/// Origins whose pages may call the service, besides its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Any port of this machine's own names: localhost, 127.0.0.1, `[::1]`.
+    /// Any port of localhost, 127.0.0.1 and `[::1]`.
     Loopback,
-    /// Exactly these (RFC 6454 §7): scheme, host and perhaps port.
+    /// Exactly these (RFC 6454 §7): scheme, host and optionally port.
     Listed(Vec<String>),
 }
 
 impl Origins {
-    /// `setting` is origins separated by commas.
+    /// Parses comma-separated origins.
     ///
     /// # Errors
-    /// What is wrong, in words that follow the setting's name.
+    /// What is wrong, to be appended to the name of the setting.
     pub fn parse(setting: &str) -> Result<Self, &'static str> {
         let origins = setting.split(',').map(|origin| parse_origin(origin.trim()));
         Ok(Self::Listed(origins.collect::<Result<_, _>>()?))
     }
 
-    /// Whether pages of `origin` may call.
+    /// Whether pages of `origin` may call the service.
     #[must_use]
     pub fn allow(&self, origin: &str) -> bool {
         match self {
@@ -34,8 +34,8 @@ impl Origins {
         }
     }
 
-    /// Whether the browser says of `request` that a page of another site sends it, or one of an origin that is neither the
-    /// service's own nor allowed. A program that is no browser says nothing.
+    /// Whether `request` is sent by a page of another site, or of an origin that is neither the service's own nor allowed,
+    /// according to the browser. Programs other than browsers send no such header.
     #[must_use]
     pub fn refuse(&self, request: &Request) -> bool {
         let values = |name| request.headers().get_all(name).iter();
@@ -43,7 +43,7 @@ impl Origins {
         let mut sites = values("sec-fetch-site").map(HeaderValue::as_bytes);
         match (sites.next(), sites.next()) {
             (None, _) | (Some(b"same-site" | b"none"), None) => {}
-            // Also where another host name is in front of the gateway's, and where the page withholds its origin.
+            // Holds even if the gateway is behind another host name, or the page withholds its origin.
             (Some(b"same-origin"), None) => return false,
             _ => return true,
         }
@@ -54,7 +54,7 @@ impl Origins {
     }
 }
 
-/// Whether a page of `origin` is the service's own.
+/// Whether `origin` is the service's own.
 fn is_own(origin: &str, request: &Request) -> bool {
     let authority = origin
         .strip_prefix("https://")
@@ -86,7 +86,7 @@ fn is_loopback(origin: &str) -> bool {
     })
 }
 
-/// `*` and `null` would let anybody in.
+/// Rejects `*` and `null`, which would allow everybody.
 fn parse_origin(origin: &str) -> Result<String, &'static str> {
     const UNUSABLE: &str = "must be origins like https://app.example, separated by commas";
     const WITH_PATH: &str = "must be origins like https://app.example, without a slash or a path at the end";
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn any_port_of_this_machine_is_loopback_and_nothing_else() {
+    fn only_the_ports_of_this_machine_are_loopback() {
         for allowed in [
             "http://localhost",
             "http://localhost:5173",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused_with_the_remedy() {
+    fn an_invalid_origin_is_rejected_with_the_expected_form() {
         for refused in [
             "*",
             "null",

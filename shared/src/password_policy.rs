@@ -7,7 +7,7 @@ use crate::password::Password;
 use crate::validation::ValidationError;
 use crate::word_list::COMMON_PASSWORDS;
 
-/// Most code points of a new password.
+/// Maximum code points of a new password.
 const MAX_LENGTH: usize = 128;
 
 /// The rules for a new password.
@@ -18,8 +18,8 @@ pub struct PasswordPolicy {
 }
 
 impl PasswordPolicy {
-    /// A new password has at least `min_length` code points, and is not guessed from `service_words`, which say what it is
-    /// a password of.
+    /// Requires at least `min_length` code points, and rejects what is easily guessed from `service_words`, the names of the
+    /// service.
     #[must_use]
     pub fn new(min_length: usize, service_words: &[String]) -> Self {
         let words = service_words.iter().flat_map(|word| words_of(word)).collect();
@@ -29,10 +29,10 @@ impl PasswordPolicy {
         }
     }
 
-    /// A password to set. `context` are the values that a guesser would try first: userid, user name, e-mail, phone.
+    /// Checks a new password. `context` is what a guesser would try first: userid, user name, e-mail, phone.
     ///
     /// # Errors
-    /// When it is too short or too long, a common password or a variation of one, or guessed from its context.
+    /// When it is too short or too long, a common password or a variation of one, or easily guessed from the context.
     pub fn check(&self, typed: &str, context: &[&str]) -> Result<Password, ValidationError> {
         let password = Password::new(typed)?;
         let length = typed.nfc().count();
@@ -49,7 +49,7 @@ impl PasswordPolicy {
         let mut words: Vec<String> = context.iter().flat_map(|value| words_of(value)).collect();
         words.extend_from_slice(&self.service_words);
         let guesses = estimate(&folded, &words);
-        // What it is guessed from, rather than what it looks like.
+        // The more specific message first.
         if guesses.context < EASY {
             return Err(ValidationError::GuessedFromContext);
         }
@@ -64,8 +64,8 @@ fn folded(text: &str) -> String {
     text.nfkc().collect::<String>().to_lowercase()
 }
 
-/// The words by which a value is recognized: itself, its parts, the part of an address before the @, its letters and
-/// digits without what is between them.
+/// The words of a value: itself, its parts, the part of an address before the @, and its letters and digits without
+/// separators.
 fn words_of(value: &str) -> Vec<String> {
     let value = folded(value);
     let parts = value.split(|c: char| !c.is_alphanumeric());
@@ -73,7 +73,7 @@ fn words_of(value: &str) -> Vec<String> {
     let mut words: Vec<String> = parts
         .chain(value.split('@').next())
         .chain([value.trim(), &joined])
-        .filter(|word| is_telling(word))
+        .filter(|word| is_distinctive(word))
         .map(str::to_owned)
         .collect();
     words.sort_unstable();
@@ -81,8 +81,8 @@ fn words_of(value: &str) -> Vec<String> {
     words
 }
 
-/// Whether a word is long enough to say something: three characters, or two of a script that writes a name in two.
-fn is_telling(word: &str) -> bool {
+/// Whether a word is long enough to be distinctive: three characters, or two in a script that writes names with two.
+fn is_distinctive(word: &str) -> bool {
     let length = word.chars().count();
     length >= 3 || (length == 2 && word.chars().all(|c| c.is_alphabetic() && !c.is_lowercase()))
 }

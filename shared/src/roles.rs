@@ -59,7 +59,8 @@ pub async fn in_the_way(connection: &mut PgConnection, role: &Role<'_>) -> Resul
     .await
 }
 
-/// Creates the role, or brings it up to date: sign-in, `settings`, and the least rights on `tables` of the schema `people`.
+/// Creates the role, or brings it up to date: sign-in, `settings`, and the least rights on `relations`, the tables and views of
+/// the schema `people`.
 /// Takes from everybody what PostgreSQL up to 14 gives: to create in the schema `public`, and temporary tables.
 /// To be called by one at a time, within a transaction. What the owner may not do and has to be done by somebody else.
 ///
@@ -68,7 +69,7 @@ pub async fn in_the_way(connection: &mut PgConnection, role: &Role<'_>) -> Resul
 pub async fn grant(
     connection: &mut PgConnection,
     role: &Role<'_>,
-    tables: &[String],
+    relations: &[String],
     settings: &[(&str, &str)],
 ) -> Result<Vec<String>, sqlx::Error> {
     let name = quoted(role.name);
@@ -113,15 +114,15 @@ pub async fn grant(
             "ALTER ROLE {name} IN DATABASE {database} SET {setting} = {value}"
         ));
     }
-    let tables: Vec<String> = tables
+    let relations: Vec<String> = relations
         .iter()
-        .map(|table| format!("people.{}", quoted(table)))
+        .map(|relation| format!("people.{}", quoted(relation)))
         .collect();
-    let tables = tables.join(", ");
+    let relations = relations.join(", ");
     statements.push(format!(
         "GRANT CONNECT ON DATABASE {database} TO {name};
          GRANT USAGE ON SCHEMA people TO {name};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {name};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {relations} TO {name};
          GRANT USAGE ON ALL SEQUENCES IN SCHEMA people TO {name};
          GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA people TO {name};
          GRANT SELECT ON people._sqlx_migrations TO {name}"

@@ -87,8 +87,8 @@ pub enum SecurityEvent {
     LoginFail {
         /// The account that was tried, where there is one.
         user_id: Option<Uuid>,
-        /// How.
-        way: LoginWay,
+        /// How; none with a session whose owner has to state the password again.
+        way: Option<LoginWay>,
     },
     /// `authn_login_successafterfail`, besides `authn_login_success`
     LoginSuccessAfterFail {
@@ -103,21 +103,41 @@ pub enum SecurityEvent {
     LoginFailMax {
         /// The account that was tried, where there is one.
         user_id: Option<Uuid>,
-        /// How.
-        way: LoginWay,
+        /// How; none with a session whose owner has to state the password again.
+        way: Option<LoginWay>,
     },
     /// `excess_rate_limit_exceeded`: too many attempts to log in at once.
     TooManyLogins {
         /// The account that was tried, where there is one.
         user_id: Option<Uuid>,
-        /// How.
-        way: LoginWay,
+        /// How; none with a session whose owner has to state the password again.
+        way: Option<LoginWay>,
     },
     /// `excess_rate_limit_exceeded`: too many registrations.
     TooManyRegistrations,
-    /// `authn_token_revoked`
+    /// `authn_token_revoked`: one session, or all others.
     TokenRevoked {
-        /// Who logged out.
+        /// Whose it was.
+        user_id: Uuid,
+    },
+    /// `authn_password_change`
+    PasswordChange {
+        /// Whose it is.
+        user_id: Uuid,
+    },
+    /// `authn_password_change_fail`: the present password was wrong.
+    PasswordChangeFail {
+        /// Whose it is.
+        user_id: Uuid,
+    },
+    /// `user_updated`
+    UserUpdated {
+        /// The account.
+        user_id: Uuid,
+    },
+    /// `user_deleted`
+    UserDeleted {
+        /// The former account.
         user_id: Uuid,
     },
     /// `authz_fail`: a token that is not live.
@@ -139,16 +159,20 @@ impl SecurityEvent {
     pub fn log(self) {
         let (event, user_id, way) = match self {
             Self::LoginSuccess { user_id, way } => ("authn_login_success", Some(user_id), Some(way)),
-            Self::LoginFail { user_id, way } => ("authn_login_fail", user_id, Some(way)),
+            Self::LoginFail { user_id, way } => ("authn_login_fail", user_id, way),
             Self::LoginSuccessAfterFail { user_id, way, .. } => {
                 ("authn_login_successafterfail", Some(user_id), Some(way))
             }
-            Self::LoginFailMax { user_id, way } => ("authn_login_fail_max", user_id, Some(way)),
-            Self::TooManyLogins { user_id, way } => ("excess_rate_limit_exceeded", user_id, Some(way)),
+            Self::LoginFailMax { user_id, way } => ("authn_login_fail_max", user_id, way),
+            Self::TooManyLogins { user_id, way } => ("excess_rate_limit_exceeded", user_id, way),
             Self::TooManyRegistrations => ("excess_rate_limit_exceeded", None, None),
             Self::TokenRevoked { user_id } => ("authn_token_revoked", Some(user_id), None),
             Self::TokenRefused { user_id } => ("authz_fail", user_id, None),
             Self::UserCreated { user_id } => ("user_created", Some(user_id), None),
+            Self::PasswordChange { user_id } => ("authn_password_change", Some(user_id), None),
+            Self::PasswordChangeFail { user_id } => ("authn_password_change_fail", Some(user_id), None),
+            Self::UserUpdated { user_id } => ("user_updated", Some(user_id), None),
+            Self::UserDeleted { user_id } => ("user_deleted", Some(user_id), None),
             Self::InputValidationFail => ("input_validation_fail", None, None),
         };
         let failures = match self {
@@ -158,7 +182,12 @@ impl SecurityEvent {
         let user_id = user_id.map(tracing::field::display);
         let way = way.map(LoginWay::as_str);
         match self {
-            Self::LoginSuccess { .. } | Self::TokenRevoked { .. } | Self::UserCreated { .. } => {
+            Self::LoginSuccess { .. }
+            | Self::TokenRevoked { .. }
+            | Self::UserCreated { .. }
+            | Self::PasswordChange { .. }
+            | Self::UserUpdated { .. }
+            | Self::UserDeleted { .. } => {
                 tracing::info!(event, user_id, way, "security");
             }
             _ => tracing::warn!(event, user_id, way, failures, "security"),

@@ -1,36 +1,36 @@
-//! Properties of Unicode by which a userid is judged, from the data of ICU4X, which the resolution of host names brings
-//! along anyway.
+//! Unicode properties that decide whether a userid is accepted, from the data of ICU4X, which is linked anyway for
+//! internationalized host names.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup, Script};
 use icu_properties::script::{ScriptExtensionsSet, ScriptWithExtensions};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
 /// Characters that are blank although no property says so: braille pattern blank, Khitan filler, null notehead,
-/// hieroglyph full and half blank.
+/// hieroglyph full blank and half blank.
 const BLANK: [char; 5] = ['\u{2800}', '\u{16fe4}', '\u{1d159}', '\u{13441}', '\u{13442}'];
 
-/// The sets of scripts that UTS #39 (§5.2) lets stand together at its level "highly restrictive".
+/// The scripts that UTS #39 (§5.2) allows together at its level "highly restrictive".
 const TOGETHER: [&[Script]; 3] = [
     &[Script::Latin, Script::Han, Script::Hiragana, Script::Katakana],
     &[Script::Latin, Script::Han, Script::Bopomofo],
     &[Script::Latin, Script::Han, Script::Hangul],
 ];
 
-/// Whether there is something to see: neither white space nor control, format, private-use or unassigned, nor
-/// what is ignored in display (the Hangul fillers, variation selectors, …), nor blank.
+/// Whether a character is visible: not white space, control, format, private-use or unassigned, not ignored in display
+/// (Hangul fillers, variation selectors, …), and not blank.
 pub(crate) fn is_visible(c: char) -> bool {
     let invisible = GeneralCategoryGroup::Other.contains(CodePointMapData::<GeneralCategory>::new().get(c))
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
     !invisible && !c.is_whitespace() && !BLANK.contains(&c)
 }
 
-/// Whether the character belongs to the one before it.
+/// Whether a character combines with the one before it.
 pub(crate) fn is_combining_mark(c: char) -> bool {
     GeneralCategoryGroup::Mark.contains(CodePointMapData::<GeneralCategory>::new().get(c))
 }
 
-/// Whether a text is of one script, or of those that may stand together. Characters of every script (digits,
-/// punctuation, most symbols) go with any; one that some scripts share goes with each of those.
+/// Whether a text is in one script, or in scripts that are allowed together. Characters common to all scripts (digits,
+/// punctuation, most symbols) are allowed with any; one shared by some scripts is allowed with each of these.
 pub(crate) fn is_highly_restrictive(text: &str) -> bool {
     let scripts: Vec<ScriptExtensionsSet> = text
         .chars()
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_stand_alone_or_together_as_uts_39_has_it() {
+    fn scripts_are_combined_only_as_uts_39_allows() {
         for text in [
             "alice",
             "иван",
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_in_display_or_blank_is_not_visible() {
+    fn characters_ignored_in_display_and_blanks_are_not_visible() {
         for c in [
             '\u{3164}',
             '\u{34f}',

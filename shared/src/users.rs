@@ -1,12 +1,15 @@
 //! Users: what a valid one is made of, and every statement on `people."user"`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
 use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::attempts::Reservation;
+use crate::database::interval;
+use crate::token::VerifiedToken;
 use crate::unicode;
 use crate::validation::ValidationError;
 
@@ -153,9 +156,15 @@ pub struct User {
     /// As the user stated it.
     #[schema(required = true, example = "alice@example.com")]
     pub email: Option<String>,
+    /// Somebody has followed a link that was sent there.
+    #[schema(example = false)]
+    pub email_verified: bool,
     /// The level of Chinese at which the user starts, as stated.
     #[schema(required = true, example = "HSK 2")]
     pub init_cn_level: Option<String>,
+    /// What the application lets the user do; what each means is its own affair.
+    #[schema(example = json!(["teacher"]))]
+    pub roles: Vec<String>,
     /// When the account was made, by the database's clock.
     #[schema(example = "2026-11-25T08:30:00.123456Z")]
     pub reg_time: DateTime<Utc>,
@@ -190,7 +199,8 @@ pub async fn insert(
             (userid, user_name, country, job, phone, email, init_cn_level, password_hash)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT ON CONSTRAINT user_userid_key DO NOTHING
-        RETURNING user_id, userid, user_name AS "user_name!", country, job, phone, email, init_cn_level, reg_time
+        RETURNING user_id, userid, user_name AS "user_name!", country, job, phone, email,
+                  email_verified_at IS NOT NULL AS "email_verified!", init_cn_level, roles, reg_time
         "#,
         user.userid.as_str(),
         user.user_name,
@@ -211,4 +221,226 @@ pub struct Credentials {
     pub user: User,
     /// A PHC string or a bcrypt hash; none for an account without a password.
     pub password_hash: Option<String>,
+    /// How often the password has been changed. A session counts only while it has the same number.
+    pub password_version: i32,
+    /// Nobody can log in, whatever the password.
+    pub disabled: bool,
+}
+
+/// What becomes of a member of a profile: left as it is, cleared, or set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change {
+    /// Stays.
+    #[default]
+    Keep,
+    /// Has no value any more.
+    Clear,
+    /// Has this value.
+    Set(String),
+}
+
+impl Change {
+    fn changes(&self) -> bool {
+        *self != Self::Keep
+    }
+
+    fn value(&self) -> Option<&str> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
+    }
+}
+
+/// What becomes of a profile. Every value has passed its check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields of `User`")]
+pub struct ProfileChanges {
+    /// Cleared: the userid.
+    pub user_name: Change,
+    pub country: Change,
+    pub job: Change,
+    pub phone: Change,
+    pub init_cn_level: Change,
+}
+
+/// Changes the profile of the user of the live session that `token` belongs to. `None` when that is not live.
+///
+/// # Errors
+/// The driver's.
+pub async fn update_profile(
+    executor: impl PgExecutor<'_>,
+    token: &VerifiedToken,
+    max_idle: Option<TimeDelta>,
+    changes: &ProfileChanges,
+) -> Result<Option<User>, sqlx::Error> {
+    sqlx::query_as!(
+        User,
+        r#"
+        WITH me AS MATERIALIZED (
+            SELECT session_id, user_id, last_seen FROM people.live_session
+            WHERE session_id = $1 AND user_id IS NOT DISTINCT FROM $2 AND token = $3
+              AND ($4::interval IS NULL OR last_seen > now() - $4)
+            FOR NO KEY UPDATE
+        ), seen AS (
+            UPDATE people.user_session s SET last_seen = now()
+            FROM me WHERE s.session_id = me.session_id AND me.last_seen < now() - interval '15 minutes'
+        )
+        UPDATE people."user" u SET
+            user_name = CASE WHEN $5 THEN $6 ELSE u.user_name END,
+            country = CASE WHEN $7 THEN $8 ELSE u.country END,
+            job = CASE WHEN $9 THEN $10 ELSE u.job END,
+            phone = CASE WHEN $11 THEN $12 ELSE u.phone END,
+            init_cn_level = CASE WHEN $13 THEN $14 ELSE u.init_cn_level END
+        FROM me WHERE u.user_id = me.user_id
+        RETURNING u.user_id, u.userid, coalesce(u.user_name, u.userid) AS "user_name!", u.country, u.job, u.phone, u.email,
+                  u.email_verified_at IS NOT NULL AS "email_verified!", u.init_cn_level, u.roles, u.reg_time
+        "#,
+        token.claims.jti,
+        token.claims.sub,
+        token.digest.as_str(),
+        max_idle.map(interval),
+        changes.user_name.changes(),
+        changes.user_name.value(),
+        changes.country.changes(),
+        changes.country.value(),
+        changes.job.changes(),
+        changes.job.value(),
+        changes.phone.changes(),
+        changes.phone.value(),
+        changes.init_cn_level.changes(),
+        changes.init_cn_level.value(),
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// What became of a change that asked for the account's password again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnChange {
+    /// Done.
+    Done,
+    /// The password that was verified is no longer the account's. Nothing was changed.
+    PasswordChanged,
+    /// The session is over. Nothing was changed.
+    NotLive,
+}
+
+impl OwnChange {
+    fn of(live: bool, done: bool) -> Self {
+        match (live, done) {
+            (_, true) => Self::Done,
+            (true, false) => Self::PasswordChanged,
+            (false, false) => Self::NotLive,
+        }
+    }
+}
+
+/// Sets the password of the user of the live session that `token` belongs to, if it is still the one that was verified:
+/// the one of `password_version`. Gives the reserved attempt back, ends the user's other sessions, and leaves word for the
+/// mail that tells the owner.
+///
+/// The new version ends the sessions, however many there are; at most 1,000 are also marked, for whoever reads the table.
+///
+/// # Errors
+/// The driver's.
+pub async fn set_password(
+    executor: impl PgExecutor<'_>,
+    token: &VerifiedToken,
+    max_idle: Option<TimeDelta>,
+    password_version: i32,
+    password_hash: &str,
+    reservation: &Reservation,
+) -> Result<OwnChange, sqlx::Error> {
+    let attempt = reservation.give_back();
+    // The order of locks: attempts, user, sessions, outbox.
+    let row = sqlx::query!(
+        r#"
+        WITH given_back AS MATERIALIZED (
+            SELECT people.give_back_attempt($7, $8, $9, $10)
+        ), me AS MATERIALIZED (
+            SELECT l.session_id, l.user_id, l.password_version FROM given_back, people.live_session l
+            WHERE l.session_id = $1 AND l.user_id IS NOT DISTINCT FROM $2 AND l.token = $3
+              AND ($4::interval IS NULL OR l.last_seen > now() - $4)
+            FOR NO KEY UPDATE OF l
+        ), mine AS (
+            UPDATE people."user" u SET password_hash = $6, password_version = u.password_version + 1
+            FROM me WHERE u.user_id = me.user_id AND me.password_version = $5
+            RETURNING u.user_id, u.email, u.password_version
+        ), kept AS (
+            UPDATE people.user_session s SET password_version = mine.password_version, last_seen = now()
+            FROM mine WHERE s.session_id = $1
+        ), marked AS (
+            UPDATE people.user_session SET logout_time = now()
+            WHERE EXISTS (SELECT FROM mine) AND logout_time IS NULL AND session_id = ANY (ARRAY(
+                SELECT session_id FROM people.user_session
+                WHERE user_id = $2 AND session_id <> $1 AND logout_time IS NULL AND expires_at > now()
+                LIMIT 1000))
+        ), told AS (
+            INSERT INTO people.outbox (kind, user_id, address)
+            SELECT 'password_changed', user_id, email FROM mine WHERE email IS NOT NULL
+        )
+        SELECT EXISTS (SELECT FROM me) AS "live!", EXISTS (SELECT FROM mine) AS "done!"
+        "#,
+        token.claims.jti,
+        token.claims.sub,
+        token.digest.as_str(),
+        max_idle.map(interval),
+        password_version,
+        password_hash,
+        &attempt.keys,
+        &attempt.forget_after,
+        &attempt.cleared,
+        attempt.reserved_at,
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(OwnChange::of(row.live, row.done))
+}
+
+/// Deletes the user of the live session that `token` belongs to, with all sessions, if the password is still the one that
+/// was verified. Gives the reserved attempt back, and leaves word for the mail to the former address and for the event by
+/// which others delete what they keep.
+///
+/// # Errors
+/// The driver's.
+pub async fn delete(
+    executor: impl PgExecutor<'_>,
+    token: &VerifiedToken,
+    max_idle: Option<TimeDelta>,
+    password_version: i32,
+    reservation: &Reservation,
+) -> Result<OwnChange, sqlx::Error> {
+    let attempt = reservation.give_back();
+    let row = sqlx::query!(
+        r#"
+        WITH given_back AS MATERIALIZED (
+            SELECT people.give_back_attempt($6, $7, $8, $9)
+        ), me AS MATERIALIZED (
+            SELECT l.user_id, l.password_version FROM given_back, people.live_session l
+            WHERE l.session_id = $1 AND l.user_id IS NOT DISTINCT FROM $2 AND l.token = $3
+              AND ($4::interval IS NULL OR l.last_seen > now() - $4)
+            FOR NO KEY UPDATE OF l
+        ), gone AS (
+            DELETE FROM people."user" u USING me
+            WHERE u.user_id = me.user_id AND me.password_version = $5
+            RETURNING u.user_id, u.email
+        ), told AS (
+            INSERT INTO people.outbox (kind, user_id, address) SELECT 'user_deleted', user_id, email FROM gone
+        )
+        SELECT EXISTS (SELECT FROM me) AS "live!", EXISTS (SELECT FROM gone) AS "done!"
+        "#,
+        token.claims.jti,
+        token.claims.sub,
+        token.digest.as_str(),
+        max_idle.map(interval),
+        password_version,
+        &attempt.keys,
+        &attempt.forget_after,
+        &attempt.cleared,
+        attempt.reserved_at,
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(OwnChange::of(row.live, row.done))
 }

@@ -12,6 +12,9 @@ pub enum ValidationError {
     /// It has another JSON type.
     #[error("must be a string")]
     NotText,
+    /// Another request changes it, or nobody does.
+    #[error("cannot be changed here")]
+    NotChangeable,
     /// There is nothing in it.
     #[error("must not be empty")]
     Empty,

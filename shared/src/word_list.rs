@@ -1,19 +1,19 @@
-//! Lists of words that are searched where they lie: to build a set of them would take longer than a password's hash.
+//! Word lists, searched in place: building a set of them would take longer than hashing a password.
 
 use std::cmp::Ordering;
 
-/// Lines in bytewise order, each a word and, after a tab, what is known of it.
+/// Lines in bytewise order, each a word, optionally followed by a tab and a value.
 pub(crate) struct WordList(&'static str);
 
-/// The most common passwords of 8 and more code points, in lower case.
+/// The most common passwords of at least 8 code points, in lower case.
 pub(crate) static COMMON_PASSWORDS: WordList = WordList(include_str!("common_passwords.txt"));
 
-/// Common passwords, English words and names, in lower case, with their half decade of rank: 0 up to the 10th, 1 up to
-/// the 32nd, 2 up to the 100th, …, 6 up to the 10,000th.
+/// Common passwords, English words and names, in lower case. The value is the half decade of the rank: 0 up to the 10th,
+/// 1 up to the 32nd, 2 up to the 100th, …, 6 up to the 10,000th.
 pub(crate) static COMMON_WORDS: WordList = WordList(include_str!("common_words.txt"));
 
 impl WordList {
-    /// What is known of `word`: empty where its line has no tab. `None` when it is not listed.
+    /// The value of `word`, empty if it has none. `None` if it is not listed.
     pub(crate) fn get(&self, word: &[u8]) -> Option<&'static str> {
         let (mut start, mut end) = (0, self.0.len());
         while start < end {
@@ -28,9 +28,9 @@ impl WordList {
                 .position(|byte| *byte == b'\n')
                 .map_or(bytes.len(), |at| middle + at);
             let line = self.0.get(line_start..line_end)?;
-            let (listed, known) = line.split_once('\t').unwrap_or((line, ""));
+            let (listed, value) = line.split_once('\t').unwrap_or((line, ""));
             match listed.as_bytes().cmp(word) {
-                Ordering::Equal => return Some(known),
+                Ordering::Equal => return Some(value),
                 Ordering::Less => start = line_end + 1,
                 Ordering::Greater => end = line_start,
             }
@@ -44,11 +44,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listed_word_is_found_and_no_other() {
+    fn exactly_the_listed_words_are_found() {
         for list in [&COMMON_PASSWORDS, &COMMON_WORDS] {
             for line in list.0.lines() {
-                let (word, known) = line.split_once('\t').unwrap_or((line, ""));
-                assert_eq!(list.get(word.as_bytes()), Some(known), "{word}");
+                let (word, value) = line.split_once('\t').unwrap_or((line, ""));
+                assert_eq!(list.get(word.as_bytes()), Some(value), "{word}");
             }
             for word in [
                 "",

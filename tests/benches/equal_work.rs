@@ -1,7 +1,7 @@
-//! `cargo bench --bench equal_work`: does the time of an answer tell whether a userid has an account,
-//! a password, or a hash of another kind? Every kind of answer is measured in one random order and compared by a rank
-//! test, which needs no assumption about how the times are distributed. Prints what it found and asserts nothing: a
-//! machine that is busy with other things may slow one attempt, and no test should fail of that.
+//! `cargo bench --bench equal_work`: does the response time reveal whether a userid has an account, a password, or a
+//! hash of another kind? All kinds of failure are measured in one random order and compared with a rank test, which needs
+//! no assumption about the distribution. Prints the results and asserts nothing: on a busy machine single attempts may be
+//! slow.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]
@@ -25,16 +25,16 @@ use uuid::Uuid;
 use crate::harness::{Database, PASSWORD, Service, request};
 use crate::proxy::{Link, Proxy};
 
-/// Accounts of each kind: with 300 attempts, each stays under the 100 failures that are free for a userid.
+/// Accounts of each kind: with 300 attempts, each stays below the 100 free failures of a userid.
 const ACCOUNTS: u32 = 4;
 /// Attempts of each kind.
 const ATTEMPTS: u32 = 300;
-/// Attempts of each kind where each is the work of both kinds of hash, about a quarter of a second.
+/// Attempts of each kind if each computes both kinds of hash, about a quarter of a second.
 const SLOW_ATTEMPTS: u32 = 40;
-/// Of two random attempts of two kinds, the first takes longer in half of the cases where the kinds are alike. Beyond this
-/// share, or under its complement, somebody who may try often enough can tell them apart.
+/// If two kinds take equally long, a random attempt of the first is slower than one of the second in half of all cases.
+/// Above this share, or below its complement, somebody with enough attempts can tell them apart.
 const LEAK: f64 = 0.6;
-/// A difference that alike kinds would show more often than this is none.
+/// Significance level: a difference that equal kinds would show more often than this does not count.
 const CHANCE: f64 = 0.01;
 
 const UNKNOWN: Kind = Kind {
@@ -77,7 +77,7 @@ const LOCKED_KNOWN: Kind = Kind {
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
-    /// What its userids begin with; kinds that are compared have userids of one length.
+    /// Prefix of its userids. Kinds that are compared have userids of the same length.
     account: &'static str,
     status: u16,
 }
@@ -112,11 +112,11 @@ async fn main() {
 
     add_bcrypt_accounts(&service).await;
     let same = [UNKNOWN, WRONG, NO_HASH, OTHER_PARAMETERS, BCRYPT];
-    // No more at once than there are processors: an attempt must not wait for another's hash.
+    // No more at a time than there are processors: an attempt must not wait for another's hash.
     let at_once = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(4));
     for (title, password) in [
         ("Failures while some hashes are bcrypt's", "wrong password"),
-        // bcrypt hashes such a password as it was typed and in its normal form.
+        // bcrypt hashes such a password both as typed and normalized.
         (
             "The same with a password that is not in normal form",
             "wrong pa\u{308}ssword",
@@ -141,7 +141,7 @@ async fn create_accounts(service: &Service) {
             attempt(service, Kind { status: 401, ..kind }, n, "wrong password").await;
         }
     }
-    // So many that the userid has to wait from wherever somebody tries it.
+    // So many that the userid has to wait from every address.
     database.lock_out().await;
 }
 
@@ -165,7 +165,7 @@ async fn add_bcrypt_accounts(service: &Service) {
     }
 }
 
-/// Milliseconds of one attempt from an address that has not been seen before.
+/// Milliseconds of one attempt from a new address.
 async fn attempt(service: &Service, kind: Kind, n: u32, password: &str) -> f64 {
     static ADDRESS: AtomicU32 = AtomicU32::new(0x0a00_0001);
     let address = Ipv4Addr::from_bits(ADDRESS.fetch_add(1, Ordering::Relaxed));
@@ -192,7 +192,7 @@ async fn attempt(service: &Service, kind: Kind, n: u32, password: &str) -> f64 {
     milliseconds
 }
 
-/// Attempts of every kind in one random order, `at_once` at a time; what they took and how they compare.
+/// Makes attempts of all kinds in one random order, `at_once` at a time, and compares their times.
 async fn measure(
     title: &str,
     service: &Service,
@@ -249,14 +249,14 @@ async fn measure(
     println!();
 }
 
-/// Round trips to the database of one attempt of each kind on a connection that is there.
+/// Round trips to the database of one attempt of each kind, on an open connection.
 async fn round_trips(service: &Service, kinds: &[Kind], password: &str) -> Vec<usize> {
     let proxy = Proxy::to(&service.database, Link::Up).await;
     let proxied: Database = proxy.of(&service.database);
     let proxied = Service::on(proxied, &[("FAILURES_PER_ADDRESS", "0")]);
     let mut counted = Vec::new();
     for kind in kinds {
-        // The first connects and prepares the statement. A connection that has just been used needs no ping.
+        // The first attempt connects and prepares the statement. A recently used connection is not pinged.
         attempt(&proxied, *kind, 0, password).await;
         let health = request(Method::GET, "/health", &[], "");
         assert_eq!(proxied.send(health).await.status, 200);
@@ -267,7 +267,7 @@ async fn round_trips(service: &Service, kinds: &[Kind], password: &str) -> Vec<u
     counted
 }
 
-/// The test of Mann and Whitney in plain words.
+/// The Mann-Whitney test, in plain words.
 fn compare(first: Kind, first_times: &[f64], second: Kind, second_times: &[f64]) {
     let (share, p) = mann_whitney(first_times, second_times);
     let verdict = if p >= CHANCE {
@@ -290,8 +290,8 @@ fn compare(first: Kind, first_times: &[f64], second: Kind, second_times: &[f64])
     );
 }
 
-/// The share of pairs in which the first is longer (half of those that are equal added), and how probable a share as far
-/// from one half is where the two are alike, by the normal approximation.
+/// The share of pairs in which the first is longer (ties count half), and the probability of a share at least that far
+/// from one half if the two are equal (normal approximation).
 fn mann_whitney(first: &[f64], second: &[f64]) -> (f64, f64) {
     let size = |times: &[f64]| times.iter().map(|_| 1.0).sum::<f64>();
     let (n, m) = (size(first), size(second));
@@ -312,7 +312,7 @@ fn mann_whitney(first: &[f64], second: &[f64]) -> (f64, f64) {
     )
 }
 
-/// Abramowitz and Stegun, 7.1.26; exact to 1.5e-7.
+/// Abramowitz and Stegun, 7.1.26; error below 1.5e-7.
 fn complementary_error(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.327_591_1 * x);
     let polynomial = [

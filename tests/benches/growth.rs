@@ -1,8 +1,8 @@
-//! `cargo bench --bench growth`: how `me` and `login` grow with the tables. One database of each
-//! size on a throw-away server; the plans that the server uses for each request's statements; then the same requests to
-//! every size in turns. Writes the table to `docs/performance/growth.json` and the picture beside it; with other sizes
-//! (`-- --rows 1000,10000`) to `target/performance/`. Fails when a statement reads a whole table of a million rows, or
-//! many rows by an index; of times it asserts nothing.
+//! `cargo bench --bench growth`: how the times of `me` and `login` grow with the tables. Creates a database of each
+//! size on a throw-away server, records the plans of each request's statements, then sends the same requests to all sizes
+//! in turns. Writes `growth.json` and `growth.svg` to `docs/performance`, or with other sizes (`-- --rows 1000,10000`) to
+//! `target/performance`. Fails if a statement reads a whole table of a million rows, or many rows by an index; asserts
+//! nothing about times.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]
@@ -37,26 +37,26 @@ use crate::plans::Plan;
 use crate::plot::{Line, Panel, Picture};
 use crate::times::{Percentiles, quartiles, rounded};
 
-/// Users, and sessions.
+/// Numbers of users, and of sessions.
 const SIZES: [u32; 3] = [1_000, 1_000_000, 10_000_000];
-/// From here on a statement that reads a whole table is a mistake, and so is one that reads so many rows by an index.
+/// From this size on a statement must not read a whole table, or this many rows by an index.
 const LARGE: u32 = 1_000_000;
 const TOO_MANY_ROWS: f64 = 1_000.0;
-/// In each round every size gets so many requests.
+/// Requests to every size in each round.
 const ROUNDS: usize = 300;
 const REQUESTS: [(Kind, usize); 3] = [(Kind::Me, 40), (Kind::MeOfFew, 40), (Kind::Login, 10)];
-/// So few people that the pages of theirs stay in the processor's caches at every size, as all of a small table does.
+/// So few that their pages stay in the CPU caches at every size, like all pages of a small table.
 const FEW: usize = 4;
-/// Requests of each kind whose plans are looked at. From the sixth on, the server may use a plan for any value.
+/// Requests of each kind whose plans are recorded. From the sixth execution on, the server may use a generic plan.
 const EXPLAINED: usize = 8;
-/// A hash that takes microseconds, so that what the database does shows.
+/// A hash that takes microseconds, so that the time of the database is visible.
 const QUICK: Parameters = Parameters {
     memory_kib: 8,
     iterations: 1,
     parallelism: 1,
 };
 const QUICK_SETTINGS: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "8"), ("ARGON2_ITERATIONS", "1")];
-/// Room for the pages in use, as a server for so many users has, and nothing else at work while times are taken.
+/// Memory for the pages in use, as a server for so many users has, and no background work during the measurement.
 const SERVER_SETTINGS: &str = "
     ALTER SYSTEM SET shared_buffers = '2GB';
     ALTER SYSTEM SET max_wal_size = '16GB';
@@ -105,9 +105,9 @@ struct Subject {
     database: Database,
     service: Service,
     people: Vec<Person>,
-    /// Requests so far: each is another person's.
+    /// Number of requests so far; each is from another person.
     requests: usize,
-    /// Of every round, its times in milliseconds.
+    /// The times of each round, in milliseconds.
     times: BTreeMap<Kind, Vec<Vec<f64>>>,
 }
 
@@ -131,7 +131,7 @@ impl Subject {
         })
     }
 
-    /// Milliseconds of one request as the Lambda runtime hands it over.
+    /// Milliseconds of one request, from the event on.
     async fn request(&mut self, kind: Kind) -> f64 {
         let request = self.next(kind);
         let started = Instant::now();
@@ -147,10 +147,10 @@ impl Subject {
         milliseconds
     }
 
-    /// A request of the next person, from an address of their own. Who logs out takes no further part.
+    /// A request of the next person, from their own address. After a log-out, a person is not used any more.
     fn next(&mut self, kind: Kind) -> lambda_http::Request {
         self.requests += 1;
-        // In no order, and everybody gets a turn: there are no multiples of 617 people.
+        // In an irregular order that includes everybody, since 617 does not divide the number of people.
         let number = match kind {
             Kind::MeOfFew => self.requests % FEW,
             _ => self.requests * 617 % self.people.len(),
@@ -195,7 +195,7 @@ impl Subject {
         Percentiles::of(self.times[&kind].concat())
     }
 
-    /// Quartiles, over the rounds, of the median here over the median of the same round there.
+    /// Quartiles, over the rounds, of the ratio of the median here to that of the same round there.
     fn ratio(&self, kind: Kind, baseline: &Self) -> [f64; 3] {
         let medians = |subject: &Self| -> Vec<f64> {
             let rounds = subject.times[&kind].iter();
@@ -205,7 +205,7 @@ impl Subject {
         quartiles(pairs.map(|(here, there)| here / there).collect())
     }
 
-    /// The plans of every kind of request, the first ones (made for their values) and the later ones (for any value).
+    /// The plans of every kind of request: the first ones (custom plans) and later ones (generic plans).
     async fn plans(&mut self, server: &Server) -> Result<BTreeMap<Kind, Vec<Plan>>, Box<dyn Error>> {
         let log = server.data_directory().join("server.log");
         let explained = Database {
@@ -213,7 +213,7 @@ impl Subject {
         };
         let service = service(explained);
         let mut plans = BTreeMap::new();
-        // Log-outs last: they end sessions, which have to be there for everything else.
+        // Log-outs last, since they end the sessions that the others need.
         let kinds = [
             Kind::Me,
             Kind::MeOfFew,
@@ -228,7 +228,7 @@ impl Subject {
                 let request = self.next(kind);
                 invoke(&service, kind, request).await;
             }
-            // By the time this is answered, the server has written down what came before it.
+            // When this returns, the server has logged everything before it.
             let health = Request::builder().uri("/health").body(Body::Empty)?;
             service.invoke(harness::route("/health"), health).await;
             let text = String::from_utf8_lossy(&std::fs::read(&log)?[before..]).into_owned();
@@ -282,7 +282,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     for round in 0..ROUNDS {
         for (kind, requests) in REQUESTS {
             for turn in 0..subjects.len() {
-                // Nobody is always the first.
+                // No size is always the first.
                 let subject = (round + turn) % sizes.len();
                 subjects[subject].round(kind, requests).await;
             }
@@ -310,7 +310,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// `--rows 1000,1000000`, or the usual ones. Cargo adds arguments of its own.
+/// `--rows 1000,1000000`, or the default sizes. Cargo passes other arguments as well.
 fn sizes() -> Result<Vec<u32>, Box<dyn Error>> {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--rows");
     match (arguments.next(), arguments.next()) {
@@ -341,7 +341,7 @@ async fn machine(server: &Server) -> Result<String, Box<dyn Error>> {
     ))
 }
 
-/// Prints how each kind of request reads the tables; whether one of them reads too much of a large one.
+/// Prints how each kind of request reads the tables. Returns whether any reads too much of a large table.
 fn show_plans(sizes: &[u32], plans: &[BTreeMap<Kind, Vec<Plan>>]) -> bool {
     let mut mistakes = 0;
     for (rows, plans) in sizes.iter().zip(plans) {
@@ -365,7 +365,7 @@ fn show_plans(sizes: &[u32], plans: &[BTreeMap<Kind, Vec<Plan>>]) -> bool {
     mistakes > 0
 }
 
-/// Prints the table and returns it for programs.
+/// Prints the results, and returns them as JSON.
 fn show_times(subjects: &[Subject], plans: &[BTreeMap<Kind, Vec<Plan>>]) -> Vec<Value> {
     let mut results = Vec::new();
     let baseline = &subjects[0];
@@ -404,7 +404,7 @@ fn show_times(subjects: &[Subject], plans: &[BTreeMap<Kind, Vec<Plan>>]) -> Vec<
     results
 }
 
-/// Pages of tables and indexes that one request looks at: the last one, since the first ones read the catalogues too.
+/// Pages of tables and indexes read by one request: the last one, since the first ones read the catalogue too.
 fn pages(plans: &[Plan]) -> u64 {
     let sent: Vec<_> = plans.iter().filter(|plan| plan.sent).collect();
     let of_one = sent.len() / EXPLAINED;
@@ -442,7 +442,7 @@ fn picture(subjects: &[Subject]) -> Picture {
     }
 }
 
-/// With thousands set apart.
+/// Formats a number with thousands separators.
 fn spelled(number: u32) -> String {
     let digits = number.to_string();
     let groups = digits.as_bytes().rchunks(3).rev();

@@ -1,8 +1,7 @@
-//! `cargo bench --bench load`: throughput and latency of `me` and `login` for several numbers of
-//! clients, against `local` and against the functions under cargo-lambda's emulator, all of them release builds on one
-//! throw-away PostgreSQL that writes as durably as a real one. The clients are a closed loop on the same machine; each
-//! figure is of several turns, between which everything else has its turn. About three minutes. Writes
-//! `docs/performance/load.json` and the pictures beside it.
+//! `cargo bench --bench load`: throughput and latency of `me` and `login` with various numbers of clients, against
+//! `local` and against the functions under cargo-lambda's emulator. All are release builds, on one throw-away PostgreSQL
+//! with durable writes. The clients are a closed loop on the same machine; each figure combines several turns, interleaved
+//! with those of all others. Takes about three minutes. Writes `load.json` and pictures to `docs/performance`.
 //!
 //! The emulator is `cargo-lambda` on PATH (`pip install cargo-lambda==1.9.2`); without it only `local` is measured.
 
@@ -37,44 +36,44 @@ use crate::plot::{Line, Panel, Picture};
 use crate::times::{Percentiles, rounded};
 
 const USERS: u32 = 10_000;
-/// Each figure is of so many turns.
+/// Turns per figure.
 const TURNS: usize = 3;
 const ME_TURN: Duration = Duration::from_millis(800);
-/// Longer, since there are fewer: a log-in takes as long as its hash.
+/// Longer, since there are fewer requests: a log-in takes as long as its hash.
 const LOGIN_TURN: Duration = Duration::from_millis(1_200);
-/// The defaults.
+/// The default parameters.
 const STRONG: Parameters = Parameters {
     memory_kib: 19_456,
     iterations: 2,
     parallelism: 1,
 };
-/// A hash that takes microseconds, to see what the rest of a log-in can do.
+/// A hash that takes microseconds, to measure the rest of a log-in.
 const QUICK: Parameters = Parameters {
     memory_kib: 8,
     iterations: 1,
     parallelism: 1,
 };
-/// A server's settings for real data, which the throw-away one is without.
+/// Durable writes, which the throw-away server does not have by default.
 const DURABLE: &str = "
     ALTER SYSTEM SET fsync = on;
     ALTER SYSTEM SET full_page_writes = on;
     ALTER SYSTEM SET synchronous_commit = on;
     SELECT pg_reload_conf()";
 
-/// Runs `$@` until our end of the pipe closes, however that happens.
-const WITH_US: &str = r#"exec 3<&0 </dev/null
+/// Runs `$@` until our end of the pipe is closed, for whatever reason.
+const RUN: &str = r#"exec 3<&0 </dev/null
 "$@" 3<&- &
 read -r _ <&3
 kill "$!"
 wait"#;
 
-/// One process that ends when this value is dropped or this process ends.
+/// A process that ends when this value is dropped or this process ends.
 struct Process(Child);
 
 impl Process {
     fn start(command: &mut Command, log: &Path) -> Result<Self, Box<dyn Error>> {
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", WITH_US, "with-us"]).arg(command.get_program());
+        shell.args(["-c", RUN, "run"]).arg(command.get_program());
         shell.args(command.get_args()).env_clear();
         let set = command.get_envs();
         shell.envs(set.filter_map(|(name, value)| Some((name, value?))));
@@ -94,7 +93,7 @@ impl Drop for Process {
     }
 }
 
-/// A directory that goes with this value.
+/// A directory that is removed when this value is dropped.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -103,17 +102,17 @@ impl Drop for Scratch {
     }
 }
 
-/// Something that serves HTTP.
+/// A server under test.
 struct Target {
     name: &'static str,
     port: u16,
-    /// What stands before the path of `me` and of `login`.
+    /// Prefix of the paths of `me` and `login`.
     prefix: [&'static str; 2],
     people: Arc<Vec<Person>>,
     _processes: Vec<Process>,
 }
 
-/// What is measured with how many clients.
+/// A target and a route, measured with several numbers of clients.
 struct Series {
     target: usize,
     route: Route,
@@ -132,9 +131,9 @@ enum Route {
 struct Measured {
     times: Vec<f64>,
     refused: usize,
-    /// Answers a second, of each turn.
+    /// Responses per second, of each turn.
     rates: Vec<f64>,
-    /// Share of the processors' time that was not idle, of each turn.
+    /// CPU utilization, of each turn.
     busy: Vec<f64>,
 }
 
@@ -260,7 +259,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The directory of the release binaries: `--binaries DIRECTORY`, or else where they are built now.
+/// The directory of the release binaries: `--binaries DIRECTORY`, or else they are built.
 fn programs() -> Result<PathBuf, Box<dyn Error>> {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--binaries");
     if let (Some(_), Some(directory)) = (arguments.next(), arguments.next()) {
@@ -272,10 +271,11 @@ fn programs() -> Result<PathBuf, Box<dyn Error>> {
     for program in ["local", "me", "login"] {
         build.args(["--bin", program]);
     }
-    // What cargo tells a bench of itself would have crates built anew that look at it.
+    // These variables, set by cargo for this bench, would cause crates that read them to be rebuilt.
     for (name, _) in std::env::vars_os() {
-        let of_the_bench = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-        if name.to_str().is_some_and(of_the_bench) {
+        let of_this_package =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_this_package) {
             build.env_remove(name);
         }
     }
@@ -313,21 +313,21 @@ async fn make_durable(server: &Server) -> Result<String, Box<dyn Error>> {
     Ok(version)
 }
 
-/// Starts what is measured.
+/// Starts the targets.
 struct Start<'a> {
     programs: &'a Path,
     scratch: &'a Path,
 }
 
 impl Start<'_> {
-    /// A program that sees nothing of our environment but what finds programs, in a directory without a checkout.
+    /// A program with only those of our variables that are needed to find programs, in a directory outside the checkout.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program);
         command
             .envs(people::TOKEN_SETTINGS)
             .envs(settings.iter().copied())
             .current_dir(self.scratch);
-        // Of these the emulator, which asks cargo about the workspace, needs all.
+        // The emulator needs all of these, since it runs cargo.
         for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -347,7 +347,7 @@ impl Start<'_> {
         let mut command = self.command(self.programs.join("local"), settings);
         command.env("DATABASE_URL", database_url).env("PORT", "0");
         let process = Process::start(&mut command, &log)?;
-        let port = patiently(name, &log, async || {
+        let port = poll_until_ready(name, &log, async || {
             let text = fs::read_to_string(&log).ok()?;
             let (_, address) = text.split_once("Listening on http://127.0.0.1:")?;
             address.split_once('\n')?.0.parse().ok()
@@ -362,7 +362,7 @@ impl Start<'_> {
         })
     }
 
-    /// The emulator, and instances of `me` and `login` that ask it for work as they would ask Lambda.
+    /// The emulator, and instances of `me` and `login` that poll it like Lambda.
     async fn emulator(
         &self,
         name: &'static str,
@@ -383,10 +383,10 @@ impl Start<'_> {
         ]);
         emulator.args(["--invoke-port", &port.to_string()]);
         emulator.args(["--concurrency", &instances.to_string()]);
-        // It wants to stand in a workspace.
+        // It must run in a workspace.
         emulator.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
         let mut processes = vec![Process::start(&mut emulator, &log)?];
-        patiently(name, &log, async || {
+        poll_until_ready(name, &log, async || {
             std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
         })
         .await?;
@@ -416,7 +416,7 @@ impl Start<'_> {
         };
         for route in [Route::Me, Route::Login] {
             let request = route.request(&target, &target.people[0]);
-            patiently(name, &log, async || {
+            poll_until_ready(name, &log, async || {
                 let status = clients::once(port, &request).await.ok()?;
                 (status == 200).then_some(())
             })
@@ -426,8 +426,8 @@ impl Start<'_> {
     }
 }
 
-/// Asks until there is an answer, for a minute.
-async fn patiently<T>(
+/// Polls until there is a result, for up to a minute.
+async fn poll_until_ready<T>(
     name: &str,
     log: &Path,
     mut ask: impl AsyncFnMut() -> Option<T>,
@@ -443,7 +443,7 @@ async fn patiently<T>(
     Err(format!("{name} did not start; it said: {said}").into())
 }
 
-/// All that is measured, of so many targets: the last two are missing where there is no emulator.
+/// All series. The last two targets are missing without an emulator.
 fn series(targets: usize) -> Vec<Series> {
     const ME: &[usize] = &[1, 2, 4, 8, 16, 32];
     const LOGIN: &[usize] = &[1, 2, 4, 8, 16];
@@ -477,7 +477,7 @@ async fn take_turn(series: &mut Series, target: &Target, turn: usize) -> Result<
         .collect();
     let requests = Arc::new(requests);
     if turn == 0 {
-        // Opens the connections to the database.
+        // Open the connections to the database.
         clients::run(target.port, &requests, 16, Duration::from_millis(300)).await?;
     }
     for (clients, measured) in series.clients.iter().zip(&mut series.measured) {
@@ -497,7 +497,7 @@ fn count(times: &[f64]) -> f64 {
     times.iter().map(|_| 1.0).sum()
 }
 
-/// What the processors have spent so far, not idle and in all; on Linux.
+/// CPU time so far, busy and total; on Linux.
 fn processor_time() -> Option<(f64, f64)> {
     let text = fs::read_to_string("/proc/stat").ok()?;
     let spent: Vec<f64> = text
@@ -508,7 +508,7 @@ fn processor_time() -> Option<(f64, f64)> {
         .take(8)
         .map_while(|ticks| ticks.parse().ok())
         .collect();
-    // Idle, and idle because a disk is waited for.
+    // Idle, and waiting for I/O.
     let idle = spent.get(3)? + spent.get(4)?;
     let all: f64 = spent.iter().sum();
     Some((all - idle, all))
@@ -564,7 +564,7 @@ fn as_json(series: &Series, target: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Throughput, and the middle and the end of the latencies, of some series.
+/// A picture of throughput, and of median and tail latency, for some series.
 fn picture(title: &str, series: &[&Series], targets: &[Target]) -> Picture {
     let panel = |title: &str, y_label, logarithmic, value: &dyn Fn(&Measured) -> f64| Panel {
         title: title.to_owned(),

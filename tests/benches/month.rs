@@ -1,8 +1,8 @@
-//! `cargo bench --bench month [-- --logins 1000000]`: a month of log-ins in minutes, with the hourly
-//! removal of sessions that are over. Prints how large table and indexes are at the end of each day. Asserts nothing.
+//! `cargo bench --bench month [-- --logins 1000000]`: a month of log-ins in minutes, with the hourly deletion
+//! of expired sessions. Prints the size of table and indexes at the end of each day. Asserts nothing.
 //!
-//! Time is moved, not waited for: in hour `h` of the month, "now" is as many hours before the real now as are left, and the
-//! sessions' times and the retention are counted from there. The statement that removes them is the one of `purge`.
+//! Time is simulated: in each hour of the month, "now" is as many hours before the real time as are left of the month, and
+//! the times of sessions and the retention are relative to it. Sessions are deleted with the statement of `purge`.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]
@@ -18,13 +18,13 @@ use sqlx::{Executor as _, PgConnection, Row as _};
 use crate::harness::Service;
 
 const DAYS: i64 = 30;
-/// As `SESSION_RETENTION_DAYS` by default.
+/// The default of `SESSION_RETENTION_DAYS`.
 const RETENTION: TimeDelta = TimeDelta::days(7);
-/// As `purge` removes in one statement.
+/// The batch size of `purge`.
 const BATCH: u32 = 1_000;
 /// Users who log in, chosen at random.
 const USERS: u32 = 10_000;
-/// One in so many log-ins is logged out; the others expire after an hour.
+/// One in this many log-ins is followed by a log-out; other sessions expire after an hour.
 const LOGGED_OUT: u32 = 3;
 
 #[tokio::main(flavor = "current_thread")]
@@ -58,7 +58,7 @@ async fn main() {
 }
 
 async fn prepare(connection: &mut PgConnection) {
-    // An hour passes in less than a second here: the autovacuum has to look as often.
+    // A simulated hour takes less than a second: autovacuum has to run as often.
     connection
         .execute("ALTER SYSTEM SET autovacuum_naptime = 1")
         .await
@@ -77,7 +77,7 @@ async fn prepare(connection: &mut PgConnection) {
     connection.execute(&*users).await.expect("users");
 }
 
-/// The log-ins of the hour that ends `left` before now, and their log-outs. Tokens are like real ones: 64 hex digits.
+/// The log-ins and log-outs of the hour that ends `left` before now. Tokens are 64 hex digits, like real ones.
 async fn log_in(connection: &mut PgConnection, logins: u32, left: TimeDelta) {
     let statements = format!(
         r#"WITH users AS (SELECT array_agg(user_id) AS ids FROM people."user"),
@@ -98,7 +98,7 @@ async fn log_in(connection: &mut PgConnection, logins: u32, left: TimeDelta) {
     connection.execute(&*statements).await.expect("log-ins");
 }
 
-/// As the function does every hour.
+/// What `purge` does every hour.
 async fn remove(connection: &mut PgConnection, left: TimeDelta, removals: &mut Vec<f64>) {
     loop {
         let started = Instant::now();

@@ -8,10 +8,12 @@ use local::server::pages;
 use serde_json::{Map, Value, json};
 use shared::http::event;
 
-use crate::harness::{Database, Reply, Service, request};
+use shared::http::Served;
+
+use crate::examples::{body_of, description, encoded_body_of};
+use crate::harness::{self, Database, Reply, Service, request};
 
 const JSON: &str = "application/json";
-const FORM: &str = "application/x-www-form-urlencoded";
 
 // --- Pages
 
@@ -140,10 +142,6 @@ async fn the_function_answers_with_the_events_of_either_gateway() {
 
 // --- The description
 
-fn description() -> Value {
-    serde_json::from_str(functions::docs::OPENAPI).expect("JSON")
-}
-
 /// `/paths/…` and the like: the members of an object in the description.
 #[track_caller]
 fn members(value: &Value) -> &Map<String, Value> {
@@ -190,121 +188,112 @@ fn the_token_url_is_that_of_the_token_endpoint() {
     assert_eq!(flow["tokenUrl"], "/auth/token");
 }
 
-/// What a request is made of in the description: each member's example. Nothing where it takes no body.
-fn request_example(media_type: &str, path: &str) -> Map<String, Value> {
-    let description = description();
-    let schema = &description["paths"][path]["post"]["requestBody"]["content"][media_type]["schema"];
-    let properties = resolve(&description, schema)["properties"].as_object();
-    properties
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, member)| Some((name.clone(), member.get("example")?.clone())))
-        .collect()
-}
-
 impl Service {
     async fn post_example(&self, path: &str) -> Reply {
-        self.post(path, &request_example(JSON, path).into()).await
-    }
-
-    async fn post_example_form(&self) -> Reply {
-        let form: Vec<String> = request_example(FORM, "/auth/token")
-            .iter()
-            .map(|(name, value)| format!("{name}={}", value.as_str().expect("text").replace(' ', "+")))
-            .collect();
-        self.post_form(&form.join("&")).await
+        self.post(path, &body_of("POST", path).into()).await
     }
 }
 
 /// Makes the service give the documented answer `example` of an endpoint. None where nothing from outside can.
-async fn provoke(method: &str, path: &str, status: &str, example: &str) -> Option<Reply> {
+async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Option<Reply> {
     let service = Service::start().await;
-    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+    let (content_type, valid) = encoded_body_of(route);
     let token = async || {
-        service.post_example("/user/register").await;
-        service.post_example("/auth/login").await.access_token()
+        let alice = service.post_example("/user/register").await;
+        assert_eq!(alice.status, 200);
+        let (_, body) = encoded_body_of(harness::route("/auth/login"));
+        let headers = [("content-type", JSON), ("user-agent", "tests")];
+        let login = request(Method::POST, "/auth/login", &headers, body);
+        service.send(login).await.access_token()
     };
     let with = async |content_type: &str, authorization: &str, body: String| {
         let headers = [("content-type", content_type), ("authorization", authorization)];
-        service.send(request(method.clone(), path, &headers, body)).await
+        let method = Method::from_bytes(route.method().as_bytes()).expect("a method");
+        service.send(request(method, route.path(), &headers, body)).await
+    };
+    // The body with another value for each member.
+    let all = |value: Value| {
+        let members = body_of(route.method(), route.path());
+        let members = members.into_iter().map(|(name, _)| (name, value.clone()));
+        Value::from(members.collect::<Map<_, _>>()).to_string()
     };
     let nowhere = || Database {
         url: "postgres://people@127.0.0.1:1/people?sslmode=disable".to_owned(),
     };
-    let valid = Value::from(match method {
-        Method::POST => request_example(JSON, path),
-        _ => Map::new(),
-    });
-    Some(match (path, example) {
-        ("/auth/login", "LoggedIn") => {
-            service.post_example("/user/register").await;
-            service.post_example(path).await
-        }
-        ("/auth/token", "Grant") => {
-            service.post_example("/user/register").await;
-            service.post_example_form().await
-        }
-        ("/auth/token", "OAuth2Error") => service.post_example_form().await,
-        ("/health", "Health") if status == "503" => {
-            let service = Service::on(nowhere(), &[]);
-            service.send(request(Method::GET, path, &[], "")).await
-        }
-        ("/health", "Health") => service.send(request(Method::GET, path, &[], "")).await,
+    Some(match (route.path(), example) {
+        ("/health", "Health") if status == "503" => Service::on(nowhere(), &[]).send_example(route, "").await,
         // A defect, and a health that tells nothing: `envelope` and `panics` have endpoints that do so.
         (_, "50001") | ("/health", "50301") => return None,
         (_, "40001") => with(JSON, "", "{".to_owned()).await,
-        (_, "Registered" | "40101") => service.post_example(path).await,
-        (_, "40102") => service.send(request(method, path, &[], "")).await,
-        (_, "40103") => with(JSON, "Bearer a.b.c", String::new()).await,
-        (_, "40901") => {
-            service.post_example(path).await;
-            service.post_example(path).await
-        }
-        (_, "41301") => with(JSON, "", " ".repeat(16_385)).await,
-        (_, "41501") => with("text/plain", "", valid.to_string()).await,
-        (_, "42201") => {
-            service
-                .post(path, &json!({ "userid": "alice", "password": "" }))
-                .await
-        }
-        ("/auth/login" | "/auth/token", "42901") => {
-            service.log_in("alice", "wrong").await;
-            service.database.lock_out().await;
-            match path {
-                "/auth/token" => service.post_example_form().await,
-                _ => service.post_example(path).await,
-            }
-        }
-        ("/auth/token", "50301") => Service::on(nowhere(), &[]).post_example_form().await,
-        (_, "42901") => {
-            let service = Service::on(service.database, &[("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "1")]);
-            service.register("bob").await;
-            service.post_example(path).await
-        }
-        (_, "50301") => {
+        (_, "Registered" | "Health" | "40101" | "OAuth2Error") => service.send_example(route, "").await,
+        (_, "40102") => with(content_type, "Basic eDp5", valid).await,
+        (_, "40103") => with(content_type, "Bearer a.b.c", valid).await,
+        (_, "40301") => {
             let token = token().await;
-            let service = Service::on(nowhere(), &[]);
-            let headers = [
-                ("content-type", JSON),
-                ("authorization", &*format!("Bearer {token}")),
-            ];
-            service
-                .send(request(method, path, &headers, valid.to_string()))
-                .await
+            with(JSON, &format!("Bearer {token}"), all(json!("wrong"))).await
         }
-        // The success of an endpoint that takes nothing but a token.
-        _ if status == "200" && valid == json!({}) => {
+        (_, "40302") => {
+            token().await;
+            let disable = "UPDATE people.\"user\" SET disabled_at = now()";
+            service.database.execute(disable).await;
+            service.send_example(route, "").await
+        }
+        // The path has no id in it.
+        (_, "40402") => {
             let token = token().await;
             with(JSON, &format!("Bearer {token}"), String::new()).await
         }
-        _ => panic!("{method} {path}: {example} is documented, and this test does not know how to get it"),
+        (_, "40901") => {
+            service.send_example(route, "").await;
+            service.send_example(route, "").await
+        }
+        (_, "41301") => with(JSON, "", " ".repeat(16_385)).await,
+        (_, "41501") => with("text/plain", "", valid).await,
+        (_, "42201") => with(JSON, "", all(json!(1))).await,
+        ("/user/register", "42901") => {
+            let service = Service::on(service.database, &[("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "1")]);
+            service.register("bob").await;
+            service.send_example(route, "").await
+        }
+        (_, "42901") => {
+            let token = token().await;
+            service.log_in("alice", "wrong").await;
+            service.database.lock_out().await;
+            service.send_example(route, &token).await
+        }
+        (_, "50301") => {
+            let token = token().await;
+            Service::on(nowhere(), &[]).send_example(route, &token).await
+        }
+        // A success.
+        _ if status == "200" => {
+            let token = token().await;
+            service.send_example(route, &token).await
+        }
+        _ => panic!(
+            "{}: {example} is documented, and this test does not know how to get it",
+            route.key()
+        ),
     })
 }
 
 /// A value without what differs from answer to answer.
 fn constant(mut value: Value) -> Value {
     fn blank(value: &mut Value) {
-        const VARIABLE: [&str; 5] = ["user_id", "reg_time", "access_token", "retry_after", "errors"];
+        const VARIABLE: [&str; 12] = [
+            "user_id",
+            "session_id",
+            "roles",
+            "reg_time",
+            "login_time",
+            "last_seen",
+            "expires_at",
+            "user_agent",
+            "access_token",
+            "retry_after",
+            "errors",
+            "ended",
+        ];
         if let Some(members) = value.as_object_mut() {
             for (name, member) in members {
                 if VARIABLE.contains(&name.as_str()) {
@@ -315,6 +304,7 @@ fn constant(mut value: Value) -> Value {
                 }
             }
         }
+        value.as_array_mut().into_iter().flatten().for_each(blank);
     }
     blank(&mut value);
     value
@@ -328,7 +318,10 @@ async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
             let mut given = BTreeSet::new();
             for (status, response) in members(&operation["responses"]) {
                 for (name, example) in members(&response["content"][JSON]["examples"]) {
-                    let Some(reply) = provoke(&method.to_uppercase(), path, status, name).await else {
+                    let key = format!("{} {path}", method.to_uppercase());
+                    let mut routes = functions::routes().into_iter();
+                    let route = routes.find(|route| route.key() == key).expect("a route");
+                    let Some(reply) = provoke(route, status, name).await else {
                         continue;
                     };
                     let what = format!("{method} {path}: {status} {name}");
@@ -425,7 +418,7 @@ async fn what_the_description_says_of_a_request_is_what_the_handler_checks() {
         // An account for every request: each may be accepted.
         let mut accounts = 0..;
         let mut body = |name: &str, value: Option<Value>| {
-            let mut body = request_example(JSON, path);
+            let mut body = body_of("POST", path);
             body.insert(
                 "userid".to_owned(),
                 json!(format!("user{}", accounts.next().expect("a number"))),

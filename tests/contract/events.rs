@@ -116,7 +116,8 @@ async fn a_session_from_register_to_a_refused_token_works_with_the_events_of_eit
         assert_reply!(registered, @r#"
         200 {"code":1,"message":"success","data":{"user_info":{"user_id":"[uuid]","userid":"event-user",
           "user_name":"Event User","country":"DE","job":"engineer","phone":"+49 30 123456",
-          "email":"event-user@example.com","init_cn_level":null,"reg_time":"[now]"}}}
+          "email":"event-user@example.com","email_verified":false,"init_cn_level":null,"roles":[],
+          "reg_time":"[now]"}}}
         "#);
         let login = Event::new(LOGIN, format).send(&service).await;
         let token = login.access_token();

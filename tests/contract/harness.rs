@@ -131,6 +131,12 @@ impl Database {
         .await;
     }
 
+    /// How many deadlocks the server has resolved by ending a statement.
+    pub async fn deadlocks(&self) -> i64 {
+        let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        self.text(sql).await.expect("a count").parse().expect("a number")
+    }
+
     pub async fn count(&self, sql: &str) -> i64 {
         self.text(&format!("SELECT count(*) FROM {sql}"))
             .await
@@ -240,6 +246,42 @@ impl Service {
             "",
         ))
         .await
+    }
+
+    /// Sends a request of somebody who is logged in; without a body where that is null.
+    pub async fn call_as(&self, method: Method, path: &str, token: &str, body: &Value) -> Reply {
+        let authorization = format!("Bearer {token}");
+        let mut headers = vec![("authorization", &*authorization)];
+        let mut text = String::new();
+        if !body.is_null() {
+            headers.push(("content-type", "application/json"));
+            text = body.to_string();
+        }
+        self.send(request(method, path, &headers, text)).await
+    }
+
+    pub async fn change_password(&self, token: &str, current: &str, new: &str) -> Reply {
+        let body = json!({ "current_password": current, "new_password": new });
+        self.call_as(Method::POST, "/auth/password", token, &body).await
+    }
+
+    pub async fn delete_user(&self, token: &str, password: &str) -> Reply {
+        let body = json!({ "password": password });
+        self.call_as(Method::POST, "/user/delete", token, &body).await
+    }
+
+    pub async fn sessions(&self, token: &str) -> Reply {
+        self.get("/auth/sessions", token).await
+    }
+
+    pub async fn end_session(&self, token: &str, session_id: &str) -> Reply {
+        let path = format!("/auth/sessions/{session_id}");
+        self.call_as(Method::DELETE, &path, token, &Value::Null).await
+    }
+
+    pub async fn end_other_sessions(&self, token: &str) -> Reply {
+        self.call_as(Method::DELETE, "/auth/sessions", token, &Value::Null)
+            .await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Reply {

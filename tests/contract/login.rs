@@ -31,8 +31,8 @@ async fn a_login_answers_token_lifetime_and_the_whole_user_info() {
     assert_reply!(reply, @r#"
     200 {"code":1,"message":"success","data":{"access_token":"[token]","token_type":"bearer",
       "expires_in":3600,"user_info":{"user_id":"[uuid]","userid":"alice","user_name":"Alice",
-      "country":"UK","job":"reader","phone":"+44 1","email":"alice@example.com","init_cn_level":"HSK 1",
-      "reg_time":"[now]"}}}
+      "country":"UK","job":"reader","phone":"+44 1","email":"alice@example.com","email_verified":false,
+      "init_cn_level":"HSK 1","roles":[],"reg_time":"[now]"}}}
     pragma: no-cache
     "#);
 }
@@ -276,7 +276,7 @@ async fn an_account_of_the_python_back_end_logs_in() {
     200 {"code":1,"message":"success","data":{"access_token":"[token]","token_type":"bearer",
       "expires_in":3600,"user_info":{"user_id":"00000000-0000-0000-0000-000000000001",
       "userid":"old user","user_name":"old user","country":null,"job":null,"phone":null,"email":null,
-      "init_cn_level":null,"reg_time":"2020-02-29T12:34:56.789Z"}}}
+      "email_verified":false,"init_cn_level":null,"roles":[],"reg_time":"2020-02-29T12:34:56.789Z"}}}
     pragma: no-cache
     "#);
 }

@@ -1,13 +1,16 @@
 //! The contract as tests: each name states a behaviour, each test has a database of its own and asserts whole responses.
 
+mod account_races;
 mod adoption;
 mod attempts;
 mod body;
 mod concurrency;
+mod credentials;
 mod deployment;
 mod docs;
 mod envelope;
 mod events;
+mod examples;
 mod faults;
 mod floods;
 mod harness;
@@ -24,12 +27,14 @@ mod passwords;
 mod pgbouncer;
 mod plans;
 mod pooler;
+mod profile;
 mod properties;
 #[expect(dead_code, reason = "what only the benchmarks use")]
 mod proxy;
 mod register;
 mod retention;
 mod schema;
+mod sessions;
 mod smoke;
 mod snapshot;
 mod tls;

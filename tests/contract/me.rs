@@ -34,7 +34,8 @@ async fn me_answers_user_id_and_the_whole_user_info() {
     assert_reply!(reply, @r#"
     200 {"code":1,"message":"success","data":{"user_id":"[uuid]","user_info":{"user_id":"[uuid]",
       "userid":"alice","user_name":"Alice L.","country":"UK","job":"reader","phone":"+44 1",
-      "email":"alice@example.com","init_cn_level":"HSK 1","reg_time":"[now]"}}}
+      "email":"alice@example.com","email_verified":false,"init_cn_level":"HSK 1","roles":[],
+      "reg_time":"[now]"}}}
     "#);
 }
 

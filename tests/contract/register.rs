@@ -44,7 +44,9 @@ fn info_of(userid: &str, user_name: &str) -> Value {
         "job": null,
         "phone": null,
         "email": null,
+        "email_verified": false,
         "init_cn_level": null,
+        "roles": [],
     })
 }
 
@@ -53,8 +55,8 @@ async fn userid_and_password_are_enough() {
     let service = Service::start().await;
     assert_reply!(service.register("alice").await, @r#"
     200 {"code":1,"message":"success","data":{"user_info":{"user_id":"[uuid]","userid":"alice",
-      "user_name":"alice","country":null,"job":null,"phone":null,"email":null,"init_cn_level":null,
-      "reg_time":"[now]"}}}
+      "user_name":"alice","country":null,"job":null,"phone":null,"email":null,"email_verified":false,
+      "init_cn_level":null,"roles":[],"reg_time":"[now]"}}}
     "#);
 }
 
@@ -79,8 +81,8 @@ async fn every_optional_member_comes_back_as_sent() {
     assert_reply!(reply, @r#"
     200 {"code":1,"message":"success","data":{"user_info":{"user_id":"[uuid]","userid":"alice",
       "user_name":"Алиса 爱丽丝","country":"中国","job":"Engineer (Rust) 🦀",
-      "phone":"+49 (30) 123-45.67","email":"Alice@Example.COM","init_cn_level":"HSK 3",
-      "reg_time":"[now]"}}}
+      "phone":"+49 (30) 123-45.67","email":"Alice@Example.COM","email_verified":false,
+      "init_cn_level":"HSK 3","roles":[],"reg_time":"[now]"}}}
     "#);
     let stored = service
         .database
@@ -597,8 +599,8 @@ async fn white_space_around_a_text_is_not_stored() {
         .await;
     assert_reply!(reply, @r#"
     200 {"code":1,"message":"success","data":{"user_info":{"user_id":"[uuid]","userid":"alice",
-      "user_name":"Alice  Liddell","country":"UK","job":"","phone":"123","email":"alice@example.com",
-      "init_cn_level":"HSK 1","reg_time":"[now]"}}}
+      "user_name":"Alice  Liddell","country":"UK","job":null,"phone":"123","email":"alice@example.com",
+      "email_verified":false,"init_cn_level":"HSK 1","roles":[],"reg_time":"[now]"}}}
     "#);
 }
 

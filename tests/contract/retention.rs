@@ -42,7 +42,7 @@ impl Database {
 }
 
 fn report(sessions: u64, attempts: u64) -> Value {
-    json!({ "sessions": sessions, "attempts": attempts, "known_networks": 0, "complete": true })
+    json!({ "sessions": sessions, "attempts": attempts, "known_networks": 0, "outbox": 0, "complete": true })
 }
 
 #[tokio::test]
@@ -175,6 +175,6 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         proxy.set(Link::Up);
     });
-    let nothing = json!({ "sessions": 0, "attempts": 0, "known_networks": 0, "complete": true });
+    let nothing = json!({ "sessions": 0, "attempts": 0, "known_networks": 0, "outbox": 0, "complete": true });
     assert_eq!(report, nothing);
 }

@@ -49,13 +49,16 @@ const CORS_HEADERS: [(&str, &str); 2] = [
 const ELSEWHERE: [&str; 3] = ["access-control-allow-origin", "content-length", "x-request-id"];
 
 /// The table of section 1 of the contract: code and message.
-const ROWS: [(u16, &str); 14] = [
+const ROWS: [(u16, &str); 17] = [
     (1, "success"),
     (40001, "The body is not one well-formed JSON object."),
     (40101, "The userid or the password is wrong."),
     (40102, "A bearer token is required."),
     (40103, "The bearer token is not valid or no longer valid."),
+    (40301, "The account's password is wrong."),
+    (40302, "The account is disabled."),
     (40401, "There is no such path."),
+    (40402, "There is no such session."),
     (40501, "The path has no such method."),
     (40901, "The userid is taken."),
     (41301, "The body is larger than 16 KiB."),

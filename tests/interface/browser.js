@@ -1,4 +1,4 @@
-// The pages in a real browser, as a person uses them.
+// The pages in a real browser, used as a person would.
 //
 //     node browser.js http://127.0.0.1:3000 DIRECTORY-FOR-SCREENSHOTS
 
@@ -24,9 +24,8 @@ const browser = await chromium.launch({
 });
 
 /**
- * Opens a page and, at its end, asserts that nothing went wrong behind it: no violation of the content security policy,
- * no error on the console but for answers of this many 4xx and this many requests that the test lets fail, no request to
- * another host.
+ * Opens a page, runs `test`, and asserts that nothing else went wrong: no violation of the content security policy, no
+ * error on the console except for the expected number of 4xx responses and failed requests, no request to another host.
  * @param {string} title
  * @param {import("playwright-core").BrowserContextOptions} options
  * @param {(page: import("playwright-core").Page) => Promise<{ refusals: number, failures?: number }>} test
@@ -66,7 +65,7 @@ async function screenshot(page, name) {
 }
 
 /**
- * Nothing that axe calls serious or critical, and nothing to scroll sideways.
+ * Asserts that axe finds nothing serious or critical, and that nothing scrolls horizontally.
  * @param {import("playwright-core").Page} page
  * @param {string[]} [excluded] rules
  */
@@ -84,8 +83,8 @@ async function assertAccessible(page, excluded = []) {
 }
 
 /**
- * Nothing to scroll sideways: neither the page, nor anything in it but code. A phone's browser would make its window wider
- * than the screen instead.
+ * Asserts that neither the page nor anything in it except code scrolls horizontally. A browser on a phone would make the
+ * page wider than the screen instead.
  * @param {import("playwright-core").Page} page
  */
 async function assertFits(page) {
@@ -100,10 +99,10 @@ async function assertFits(page) {
 }
 
 /**
- * Wholly on the screen, without a scroll.
+ * Asserts that an element is entirely on the screen, without scrolling.
  * @param {import("playwright-core").Locator} locator
  */
-async function assertInSight(locator) {
+async function assertVisible(locator) {
   await locator.waitFor();
   const { width, height } = locator.page().viewportSize() ?? { width: 0, height: 0 };
   const box = await locator.boundingBox();
@@ -115,7 +114,7 @@ async function assertInSight(locator) {
  * @param {import("playwright-core").Page} page
  * @param {string} userid
  */
-async function registerBehindThePage(page, userid) {
+async function registerDirectly(page, userid) {
   const answer = await page.request.post(`${base}/user/register`, { data: { userid, password: PASSWORD } });
   assert.equal(answer.status(), 200);
 }
@@ -133,7 +132,7 @@ async function openDocs(page) {
 }
 
 /**
- * Opens Authorize, and types without looking where: the user name has the focus.
+ * Opens Authorize and types right away: the user name has the focus.
  * @param {import("playwright-core").Page} page
  * @param {string} userid
  * @param {string} password
@@ -152,7 +151,7 @@ async function authorize(page, userid, password) {
 
 await check("Swagger UI: Authorize with userid and password, then GET /auth/me answers 200", {}, async (page) => {
   const userid = `swagger-${process.pid}`;
-  await registerBehindThePage(page, userid);
+  await registerDirectly(page, userid);
   await openDocs(page);
   await screenshot(page, "docs");
 
@@ -175,7 +174,7 @@ await check("Swagger UI: Authorize with userid and password, then GET /auth/me a
   return { refusals: 0 };
 });
 
-await check("Swagger UI: a wrong password is said so", {}, async (page) => {
+await check("Swagger UI: a wrong password is reported", {}, async (page) => {
   await openDocs(page);
   const dialog = await authorize(page, "nobody", "wrong");
   await dialog.getByRole("button", { name: "Apply given OAuth2 credentials" }).click();
@@ -198,7 +197,7 @@ await check("Swagger UI: the operations come first, then the codes and the commo
 
 await check("Swagger UI: dark while the system is dark", { colorScheme: "dark" }, async (page) => {
   await openDocs(page);
-  // How bright a colour is, of 255.
+  // Brightness of a colour, 0 to 255.
   const brightness = (/** @type {string} */ property) => page.locator(".tables td").last().evaluate((cell, property) => {
     const transparent = "rgba(0, 0, 0, 0)";
     /** @type {Element | null} */
@@ -219,7 +218,7 @@ await check("Swagger UI: dark while the system is dark", { colorScheme: "dark" }
 for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   await check(`Swagger UI: on a phone, ${colorScheme}`, { ...PHONE, colorScheme }, async (page) => {
     await openDocs(page);
-    // Swagger UI's own: pale greys, buttons in buttons, and a list of servers without a label.
+    // Caused by Swagger UI itself: pale greys, nested buttons, and a list of servers without a label.
     const excluded = ["color-contrast", "nested-interactive", "select-name"];
     await assertAccessible(page, excluded);
     await screenshot(page, `docs-phone-${colorScheme}`);
@@ -241,7 +240,7 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
 for (const [device, options] of /** @type {const} */ ([
   ["desktop", {}], ["phone", PHONE], ["dark phone", { ...PHONE, colorScheme: "dark" }],
 ])) {
-  await check(`the example on a ${device}: from refusals to the log-out`, options, async (page) => {
+  await check(`the example on a ${device}: from rejected input to the log-out`, options, async (page) => {
     const name = device.replace(" ", "-");
     const userid = `${name}-${process.pid}`;
     const status = page.getByRole("status");
@@ -253,9 +252,9 @@ for (const [device, options] of /** @type {const} */ ([
     await assertAccessible(page);
     await screenshot(page, `example-${name}`);
 
-    // What most people came for is in the first screenful, and what they do once is a key away.
-    await assertInSight(login.getByRole("button"));
-    await assertInSight(toggle);
+    // The log-in is visible without scrolling, and the registration is one key away.
+    await assertVisible(login.getByRole("button"));
+    await assertVisible(toggle);
     assert.equal(await register.isVisible(), false);
     await login.getByRole("button").focus();
     await page.keyboard.press("Tab");
@@ -263,12 +262,12 @@ for (const [device, options] of /** @type {const} */ ([
     await register.waitFor();
     await page.waitForFunction(() => document.activeElement?.id === "register-userid");
 
-    // Every refused field is marked, with its reason, and the first has the focus.
+    // Every rejected field is marked, with the reason, and the first one has the focus.
     await register.getByLabel("Userid").fill("white space");
     await register.getByLabel("Password").fill("short");
     await register.getByLabel("E-mail").fill("no address");
     await register.getByRole("button").click();
-    await register.getByText("Please correct what is marked.").waitFor();
+    await register.getByText("Please correct the marked fields.").waitFor();
     for (const [label, problem] of /** @type {const} */ ([
       ["Userid", "This must not have white space, control or invisible characters."],
       ["Password", "This must have at least 8 characters."],
@@ -281,31 +280,31 @@ for (const [device, options] of /** @type {const} */ ([
     }
     assert.equal(await register.getByLabel("Name").getAttribute("aria-invalid"), "false");
     assert.equal(await focus(), "register-userid");
-    await assertInSight(register.getByLabel("Userid"));
+    await assertVisible(register.getByLabel("Userid"));
     await assertAccessible(page);
     await screenshot(page, `example-${name}-refused`);
 
-    // Taken, in another case too.
-    await registerBehindThePage(page, `taken-${userid}`);
+    // Taken, also in another case.
+    await registerDirectly(page, `taken-${userid}`);
     await register.getByLabel("Userid").fill(`TAKEN-${userid}`);
     await register.getByLabel("Password").fill(PASSWORD);
     await register.getByLabel("E-mail").fill("");
     await register.getByLabel("E-mail").press("Enter");
     await register.getByText("This userid is taken. Choose another one.").waitFor();
     assert.equal(await focus(), "register-userid");
-    await assertInSight(register.getByText("This userid is taken. Choose another one."));
+    await assertVisible(register.getByText("This userid is taken. Choose another one."));
     await screenshot(page, `example-${name}-taken`);
 
-    // Whoever has registered is logged in. A name is text, whatever is in it.
+    // A registered user is logged in. HTML in a name is shown as text.
     await register.getByLabel("Userid").fill(userid);
     await register.getByLabel("Name").fill("<b>Ａlice</b> 王小明");
     await register.getByRole("button").click();
     const member = page.getByRole("region", { name: "Logged in as <b>Ａlice</b> 王小明" });
     await member.waitFor();
-    await assertInSight(status.getByText(`Registered as ${userid}.`));
+    await assertVisible(status.getByText(`Registered as ${userid}.`));
     assert.deepEqual([await register.isVisible(), await login.isVisible()], [false, false]);
     assert.equal(await focus(), "member-heading");
-    await assertInSight(member.getByRole("heading"));
+    await assertVisible(member.getByRole("heading"));
     await member.getByRole("button", { name: "Who am I?" }).click();
     await member.locator("dd").filter({ hasText: userid }).waitFor();
     assert.equal(await member.locator("b").count(), 0);
@@ -313,9 +312,9 @@ for (const [device, options] of /** @type {const} */ ([
     await screenshot(page, `example-${name}-me`);
 
     await member.getByRole("button", { name: "Log out" }).click();
-    await assertInSight(status.getByText("You are logged out."));
+    await assertVisible(status.getByText("You are logged out."));
     assert.equal(await member.isVisible(), false);
-    // Nothing of before is left, a password least of all.
+    // Nothing of the session is left, least of all a password.
     assert.deepEqual(await page.locator("input").evaluateAll((all) => all.map((/** @type {any} */ input) => input.value).join("")), "");
     assert.equal((await page.locator(".problem").allTextContents()).join(""), "");
     assert.equal(await register.isVisible(), false);
@@ -327,17 +326,17 @@ for (const [device, options] of /** @type {const} */ ([
     await login.getByLabel("Userid").fill(userid);
     await login.getByLabel("Password").fill("wrong");
     await login.getByLabel("Password").press("Enter");
-    await assertInSight(login.getByText("The userid or the password is wrong."));
+    await assertVisible(login.getByText("The userid or the password is wrong."));
     await screenshot(page, `example-${name}-wrong`);
     await login.getByLabel("Password").fill(PASSWORD);
     await login.getByRole("button").click();
     await member.waitFor();
-    await assertInSight(status.getByText("You are logged in."));
+    await assertVisible(status.getByText("You are logged in."));
     return { refusals: 3 };
   });
 }
 
-await check("the example: whoever is registered and cannot be logged in has the log-in filled in", PHONE, async (page) => {
+await check("the example: after a registration whose log-in fails, the log-in form is filled in", PHONE, async (page) => {
   const userid = `half-${process.pid}`;
   await page.goto(base);
   await page.getByText("No account yet? Register").click();
@@ -347,24 +346,24 @@ await check("the example: whoever is registered and cannot be logged in has the 
   await page.route("**/auth/login", (route) => route.abort());
   await register.getByRole("button").click();
   const login = page.getByRole("region", { name: "Log in" });
-  await assertInSight(login.getByText("The service cannot be reached. Try again later."));
-  await assertInSight(page.getByRole("status").getByText(`Registered as ${userid}.`));
+  await assertVisible(login.getByText("The service cannot be reached. Try again later."));
+  await assertVisible(page.getByRole("status").getByText(`Registered as ${userid}.`));
   await screenshot(page, "example-phone-half");
   await page.unroute("**/auth/login");
   await login.getByRole("button").click();
   await page.getByRole("region", { name: `Logged in as ${userid}` }).waitFor();
-  // The browser says itself that the request got no answer.
+  // The browser reports the failed request.
   return { refusals: 0, failures: 1 };
 });
 
-await check("the example: a service that cannot be reached, and a token that died elsewhere", {}, async (page) => {
+await check("the example: a throttled request, and a token that was revoked elsewhere", {}, async (page) => {
   const userid = `fault-${process.pid}`;
-  await registerBehindThePage(page, userid);
+  await registerDirectly(page, userid);
   await page.goto(base);
   const login = page.getByRole("region", { name: "Log in" });
   await login.getByLabel("Userid").fill(userid);
   await login.getByLabel("Password").fill(PASSWORD);
-  // What a gateway says that throttles.
+  // The response of a gateway that throttles.
   await page.route("**/auth/login", (route) => route.fulfill({ json: { message: "Too Many Requests" } }));
   await login.getByRole("button").click();
   await login.getByText("The service is busy. Try again later.").waitFor();
@@ -379,10 +378,10 @@ await check("the example: a service that cannot be reached, and a token that die
   return { refusals: 1 };
 });
 
-// Pages of others: another host and another port, both on this machine. The browser allows each to send a form without
-// asking first; none may count a failed log-in or learn anything.
+// Hostile pages on another host and on another port, both on this machine. The browser lets them send a form without a
+// preflight; none may count as a failed log-in or learn anything.
 const hostile = createServer((_, response) => {
-  // With and without its address: a page chooses what it tells of itself, but not Sec-Fetch-Site.
+  // A page controls whether it sends a referrer, but not Sec-Fetch-Site.
   response.setHeader("content-type", "text/html");
   response.end("<!doctype html><title>A quiz</title>");
 });
@@ -396,7 +395,7 @@ for (const [title, page_url] of /** @type {const} */ ([
   const context = await browser.newContext();
   const page = await context.newPage();
   const victim = `victim-${port}-${title.replaceAll(" ", "-")}`;
-  await registerBehindThePage(page, victim);
+  await registerDirectly(page, victim);
   await page.goto(page_url);
   /** @type {{ url: string, status: number, headers: Record<string, string> }[]} */
   const answers = [];
@@ -404,7 +403,7 @@ for (const [title, page_url] of /** @type {const} */ ([
     if (response.request().method() === "POST")
       answers.push({ url: response.url(), status: response.status(), headers: await response.request().allHeaders() });
   });
-  // More often than a userid has free failures, with the right password at the end.
+  // More attempts than the free failures of a userid, with the right password at the end.
   const sent = await page.evaluate(async ([base, username, right]) => {
     let sent = 0;
     for (const path of ["/auth/token", "/auth/login"]) {
@@ -419,11 +418,11 @@ for (const [title, page_url] of /** @type {const} */ ([
     }
     return sent;
   }, /** @type {const} */ ([base, victim, PASSWORD]));
-  // And a form that the page sends without a script's fetch, into a frame.
+  // Also a form that is submitted into a frame, without fetch.
   for (const path of ["/auth/token", "/auth/login"]) {
     const arrived = page.waitForResponse(base + path);
     await page.evaluate(([action, username]) => {
-      // A frame for each: what it shows is refused by `frame-ancestors`, and then it takes no more.
+      // A frame for each: `frame-ancestors` blocks the response, after which the frame is unusable.
       const frame = Object.assign(document.createElement("iframe"), { name: action });
       const form = Object.assign(document.createElement("form"), { action, method: "post", target: action });
       document.body.append(frame);
@@ -438,7 +437,7 @@ for (const [title, page_url] of /** @type {const} */ ([
   await page.waitForTimeout(200);
   assert.equal(answers.length, 54);
   for (const { url, status, headers } of answers) assert.equal(status, 400, `${url} ${JSON.stringify(headers)}`);
-  // None of it was counted: the owner logs in at once, and the log knows of no failure.
+  // None was counted: the owner can log in immediately.
   const login = await page.request.post(`${base}/auth/login`, { data: { userid: victim, password: PASSWORD } });
   assert.equal(login.status(), 200);
   await context.close();

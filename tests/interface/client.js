@@ -1,5 +1,5 @@
-// The typed client of docs/clients.md: types by openapi-typescript, requests by openapi-fetch. That it compiles is one half
-// of the test (tsconfig.json), that it gets through a session is the other.
+// The typed client of docs/clients.md: types from openapi-typescript, requests with openapi-fetch. Half of the test is that
+// it compiles (tsconfig.json), the other half that a session works.
 //
 //     node client.js http://127.0.0.1:3000
 
@@ -22,10 +22,10 @@ assert.equal(again.error?.code, 40901);
 
 const refused = await client.POST("/user/register", { body: { userid: "", password: "short" } });
 assert.ok(refused.error?.code === 42201);
-// The compiler knows by now that `data` has `errors`.
+// Here the compiler knows that `data` has `errors`.
 assert.deepEqual(refused.error.data.errors.map(({ field }) => field), ["userid", "password"]);
 
-// As anybody would write it: an answer of one kind, a refusal of one kind.
+// As anybody would write it: one type for the response, one for the error.
 const { data, error } = await client.POST("/auth/login", { body: { userid, password } });
 if (error) throw new Error(`${error.code}: ${error.message}`);
 const headers = { authorization: `${data.data.token_type} ${data.data.access_token}` };

@@ -7,7 +7,7 @@
 import os
 import sys
 
-os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # plain HTTP, on this machine only
+os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # plain HTTP, only on this machine
 
 import requests
 from authlib.integrations.base_client import OAuthError
@@ -41,9 +41,9 @@ def oauthlib(**keywords):
     return client, lambda typed: client.fetch_token(token_url, username=userid, password=typed, **keywords)
 
 
-# The client's id in the body, and in the header Authorization as RFC 6749 §2.3.1 prefers it.
-for how, keywords in [("the client's id in the body", {"include_client_id": True}),
-                      ("the client's id in a header", {"auth": ("anything", "secret")})]:
+# The client id in the body, and in the header Authorization, which RFC 6749 §2.3.1 prefers.
+for how, keywords in [("client id in the body", {"include_client_id": True}),
+                      ("client id in a header", {"auth": ("anything", "secret")})]:
     client, fetch = oauthlib(**keywords)
     token = fetch(password)
     check(f"oauthlib, {how}: a bearer token", token["token_type"] == "bearer" and token["expires_in"] > 0)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The interface as its clients meet it: its description, the typed client, the pages in a browser, stock OAuth2 clients.
+"""Tests the interface from the outside: OpenAPI description, typed client, pages in a browser, stock OAuth2 clients.
 
     pip install -r tests/interface/requirements.txt
     tests/interface/run.py
 
-It needs Node.js with npm, Chromium (CHROMIUM says where, default /usr/bin/chromium) and what `cargo run -p local` needs.
-The service that it tests has a database of its own, in a directory that goes with it.
+It needs Node.js with npm, Chromium (path in CHROMIUM, default /usr/bin/chromium) and what `cargo run -p local` needs.
+The service under test has its own database in a temporary directory.
 """
 
 import argparse
@@ -23,15 +23,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DESCRIPTION = ROOT / "functions/docs/openapi.json"
 PROGRAMS = HERE / "node_modules/.bin"
-# Nothing of the caller's settings, but what says how the machine is set up.
+# None of the caller's settings, only variables that describe the machine.
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PG_BINDIR", "CHROMIUM",
                                                    "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR") if name in os.environ}
-# Hashes as cheap as they can be, since they are not what is tested here; no limits, since all comes from one address; and
-# no page that may call but the service's own.
+# Cheap hashes, since they are not tested here; no limits, since all requests come from one address; and only one other
+# origin is allowed.
 SETTINGS = {"PORT": "0", "ARGON2_MEMORY_KIB": "8", "ARGON2_ITERATIONS": "1", "FAILURES_PER_ADDRESS": "0",
             "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "0", "CORS_ALLOWED_ORIGINS": "https://app.example"}
-# What a schema cannot say, so that data that it allows may be a 422: the most common passwords are refused, and so are
-# characters that cannot be seen.
+# Data that the schema allows may be a 422: common passwords and invisible characters are rejected, which a schema cannot
+# express.
 EXCLUDED_CHECKS = "positive_data_acceptance"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,7 +49,7 @@ def run(title, *command, cwd=HERE, **variables):
 
 
 def prepare():
-    """What the tests below are made of: the programs of package-lock.json, the typed client, `local`."""
+    """Prepares what the tests need: the programs of package-lock.json, the typed client, `local`."""
     installed = HERE / "node_modules/.package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
         run("npm ci", "npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
@@ -62,7 +62,7 @@ def prepare():
 
 
 class Service:
-    """`local` in a directory of its own, so that it touches no other database."""
+    """`local` in a temporary directory, so that it uses a new database."""
 
     def __enter__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="people-interface-"))
@@ -88,15 +88,15 @@ def test(base, scratch):
     run("a session with the typed client", "node", HERE / "client.js", base)
     run("the smoke test of a deployment", sys.executable, ROOT / "tests/smoke.py", base)
     run("stock OAuth2 clients", sys.executable, HERE / "oauth2_clients.py", base)
-    run("the pages in a browser, and those of others", "node", HERE / "browser.js", base, options.screenshots.resolve())
-    print(f"      look at {options.screenshots}")
+    run("the pages, and hostile ones, in a browser", "node", HERE / "browser.js", base, options.screenshots.resolve())
+    print(f"      screenshots are in {options.screenshots}")
     schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
-    run("no answer that is not described", schemathesis, "run", DESCRIPTION, "--url", base, "--seed", "1",
+    run("every response is documented", schemathesis, "run", DESCRIPTION, "--url", base, "--seed", "1",
         "--max-examples", "100", "--request-timeout", "10", "--exclude-checks", EXCLUDED_CHECKS, cwd=scratch,
         PEOPLE_URL=base, SCHEMATHESIS_HOOKS="schemathesis_login", PYTHONPATH=str(HERE), PYTHONDONTWRITEBYTECODE="1")
 
 
-# SIGTERM ends the script as Ctrl-C does, by an exception: what it started is stopped then, too.
+# SIGTERM ends the script with an exception, like Ctrl-C, so that what it started is stopped.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 prepare()
 with tempfile.TemporaryDirectory(prefix="people-interface-") as scratch, Service() as base:

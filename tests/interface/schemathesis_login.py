@@ -1,4 +1,4 @@
-"""What schemathesis sends as a credential: a new session each time, since it also logs out."""
+"""Credentials for schemathesis: a new session for each request, since it also logs out."""
 
 import os
 

@@ -1,5 +1,5 @@
-//! The user that runs the server. PostgreSQL refuses to run as root: a root process runs it as the owner of the existing
-//! data, or else as the user `postgres` or `nobody`.
+//! The user that runs the server. PostgreSQL refuses to run as root, so root runs it as the owner of existing data, or as
+//! the user `postgres` or `nobody`.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -16,14 +16,14 @@ use super::{Error, at};
 /// The user to run the server as.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Account {
-    /// The one that runs this process.
+    /// The user of this process.
     Own,
-    /// Another, because this one is root.
+    /// Another user, because this process runs as root.
     Other { uid: u32, gid: u32 },
 }
 
 impl Account {
-    /// For a server of its own.
+    /// The user for new data.
     pub(super) fn find() -> Result<Self, Error> {
         if !geteuid().is_root() {
             return Ok(Self::Own);
@@ -52,7 +52,7 @@ impl Account {
             .ok_or(Error::NoUser)
     }
 
-    /// For root, the owner of data that is already in `directory`.
+    /// The user for `directory`: for root, the owner of existing data in it.
     pub(super) fn for_directory(directory: &Path) -> Result<Self, Error> {
         let account = Self::find();
         if matches!(account, Ok(Self::Own)) {
@@ -71,20 +71,20 @@ impl Account {
         })
     }
 
-    /// A command to be run as this user, without our environment: no `PG…` variable changes what it does, and no secret of
-    /// ours shows among that user's processes.
+    /// A command to run as this user, without our environment: no `PG…` variable changes its behaviour, and none of our
+    /// secrets is visible among that user's processes.
     pub(super) fn command(self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear();
-        // Where a shell finds its programs, and a server installed by hand its libraries.
+        // Programs of the shell, and libraries of a manually installed server.
         for name in ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
         }
-        // Messages in English, because some are looked for; UTC, because initdb takes long to find the machine's zone.
+        // Messages in English, because we search for some; UTC, because initdb takes long to detect the time zone.
         command.envs([("LC_ALL", "C"), ("TZ", "UTC")]);
-        // The directory we are in may be closed to that user.
+        // That user may have no access to the current directory.
         command.current_dir("/").stdin(Stdio::null());
         if let Self::Other { uid, gid } = self {
             command.uid(uid).gid(gid);
@@ -92,7 +92,7 @@ impl Account {
         command
     }
 
-    /// Whether this user can get into `directory`.
+    /// Whether this user can enter `directory`.
     pub(super) fn can_enter(self, directory: &Path) -> Result<bool, Error> {
         let Self::Other { uid, .. } = self else {
             return Ok(true);
@@ -107,8 +107,8 @@ impl Account {
         Ok(enter(directory).is_ok())
     }
 
-    /// Makes a directory that only this user can enter. One that exists is made this user's, so it must not be where
-    /// others could have put it.
+    /// Creates a directory that only this user can enter. An existing one is given to this user, so its parent must not be
+    /// writable by others.
     pub(super) fn private_directory(self, path: &Path) -> Result<(), Error> {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(at(path)(error)),

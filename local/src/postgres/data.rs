@@ -1,4 +1,4 @@
-//! Where the data lies, and how a data directory is made.
+//! The location of the data, and the creation of a data directory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -12,19 +12,19 @@ use super::account::Account;
 use super::discover::Installation;
 use super::{Error, NAME, at, message, running};
 
-/// In the data directory: the role's password, mode 0600.
+/// File in the data directory with the role's password, mode 0600.
 pub(super) const PASSWORD_FILE: &str = "people.password";
 
-/// Where root keeps the data of projects whose directory is closed to the user that runs the server. It survives a
-/// reboot, which the system's temporary directory need not.
+/// Where root keeps the data of projects whose directory the server's user cannot enter. Unlike the temporary directory,
+/// it survives a reboot.
 const FALLBACK_DIRECTORY: &str = "/var/lib/people-local";
 
-/// `directory`, or its stand-in if the server's user cannot enter it.
+/// `directory`, or a substitute if the server's user cannot enter it.
 pub(super) fn home(directory: &Path, account: Account) -> Result<PathBuf, Error> {
     if account.can_enter(directory)? {
         return Ok(directory.to_owned());
     }
-    // FNV-1a: two directories have two names, and the same ones with every version of Rust.
+    // FNV-1a: a different name for each directory, and the same with every version of Rust.
     let hash = directory
         .as_os_str()
         .as_bytes()
@@ -39,9 +39,9 @@ pub(super) fn home(directory: &Path, account: Account) -> Result<PathBuf, Error>
     Ok(home)
 }
 
-/// Makes the data directory `data` with an empty database. All of it happens in a sibling that is renamed at the end, so
-/// that a process killed here leaves no half-made one. `lock` is the server's, held by the caller: what is started
-/// here holds it too.
+/// Creates the data directory `data` with an empty database. It is built in a sibling directory that is renamed at the
+/// end, so a killed process leaves no incomplete one. `lock` is the server's, held by the caller, and inherited by the
+/// programs started here.
 pub(super) fn initialize(
     data: &Path,
     installation: &Installation,
@@ -52,7 +52,7 @@ pub(super) fn initialize(
     let staging = data.with_extension("new");
     remove_directory(&staging)?;
     account.private_directory(&staging)?;
-    let made = staging.join("data");
+    let new = staging.join("data");
     let password = staging.join(PASSWORD_FILE);
     account.write_private(&password, &Uuid::new_v4().simple().to_string())?;
 
@@ -60,7 +60,7 @@ pub(super) fn initialize(
     let mut initdb = account.command(&program);
     initdb
         .arg("--pgdata")
-        .arg(&made)
+        .arg(&new)
         .arg("--pwfile")
         .arg(&password)
         .args(["--username", NAME, "--encoding", "UTF8", "--locale", "C"])
@@ -68,31 +68,31 @@ pub(super) fn initialize(
     if settings.is_empty() {
         initdb.args(["--auth", "scram-sha-256"]);
     } else {
-        // Hashing the password costs a client built without optimisation tens of milliseconds a connection. In clear, over
-        // loopback, it keeps other users out just as well.
+        // SCRAM costs an unoptimised client tens of milliseconds per connection. Over loopback, a plain-text password keeps
+        // other users out just as well.
         initdb.args(["--auth", "password", "--no-sync"]);
     }
     let output = initdb.output().map_err(running(&program))?;
     let failed = |output: &Output| Error::Initdb {
         directory: data.to_owned(),
-        reason: complaint(output),
+        reason: error_of(output),
     };
     if !output.status.success() {
         return Err(failed(&output));
     }
-    append(&made.join("postgresql.conf"), settings)?;
+    append(&new.join("postgresql.conf"), settings)?;
 
     // Single-user mode needs neither a port nor a password.
     let program = installation.bin.join("postgres");
     let mut single = account.command(&program);
-    single.args(["--single", "-D"]).arg(&made).arg("template1");
+    single.args(["--single", "-D"]).arg(&new).arg("template1");
     single
         .stdin(Stdio::piped())
         .stdout(lock.try_clone().map_err(running(&program))?)
         .stderr(Stdio::piped());
     let mut child = single.spawn().map_err(running(&program))?;
     if let Some(mut input) = child.stdin.take() {
-        // If it is gone already, its exit status and output say why.
+        // If it has already ended, exit status and output tell why.
         let _ = writeln!(input, "CREATE DATABASE {NAME};");
     }
     let output = child.wait_with_output().map_err(running(&program))?;
@@ -104,26 +104,26 @@ pub(super) fn initialize(
         return Err(failed(&output));
     }
 
-    let kept = made.join(PASSWORD_FILE);
-    fs::rename(&password, &kept).map_err(at(&kept))?;
-    fs::rename(&made, data).map_err(at(data))?;
+    let password_file = new.join(PASSWORD_FILE);
+    fs::rename(&password, &password_file).map_err(at(&password_file))?;
+    fs::rename(&new, data).map_err(at(data))?;
     remove_directory(&staging)
 }
 
-/// Says so when `home` has data of other versions only, which would else seem lost.
-pub(super) fn tell_of_others(home: &Path, installation: &Installation) {
+/// Reports data of other versions in `home`, which would otherwise seem to be lost.
+pub(super) fn report_other_versions(home: &Path, installation: &Installation) {
     let entries = fs::read_dir(home).into_iter().flatten().flatten();
     for other in entries.filter(|entry| entry.path().join("PG_VERSION").is_file()) {
         let (path, major) = (other.path(), installation.major);
         eprintln!(
-            "local: a new database for PostgreSQL {major}: it cannot read the one in {}",
+            "local: creating a new database, since PostgreSQL {major} cannot read the one in {}",
             path.display()
         );
     }
 }
 
-/// Lets whoever knows the password in from the networks that the server listens on besides loopback.
-pub(super) fn admit_containers(data: &Path) -> Result<(), Error> {
+/// Allows password log-ins from the networks of the addresses that the server listens on.
+pub(super) fn allow_containers(data: &Path) -> Result<(), Error> {
     const RULE: &str = "host all all samenet scram-sha-256\n";
     let path = data.join("pg_hba.conf");
     let rules = fs::read_to_string(&path).map_err(at(&path))?;
@@ -149,8 +149,8 @@ fn remove_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// What a tool complains about: the first error it reports, since what follows is about tidying up, or else its last line.
-fn complaint(output: &Output) -> String {
+/// The error of a tool: the first one that it reports, since the rest is about cleaning up, or else its last line.
+fn error_of(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let last = || text.lines().map(str::trim).rfind(|line| !line.is_empty());
     text.lines()

@@ -1,5 +1,5 @@
-//! Which PostgreSQL to run: `PG_BINDIR`, what `pg_config` says, what is on PATH, the usual directories; else one that
-//! was or is fetched.
+//! Finding a PostgreSQL to run: in `PG_BINDIR`, through `pg_config`, on PATH, in the usual directories; else one that was
+//! fetched earlier or is fetched now.
 
 use std::cmp::Reverse;
 use std::env;
@@ -11,10 +11,10 @@ use std::process::Command;
 use super::account::Account;
 use super::{Error, fetch};
 
-/// Older ones have had no fixes since 2024, and lack `gen_random_uuid`.
+/// The oldest supported version. Older ones lack `gen_random_uuid`, and have had no fixes since 2024.
 const OLDEST_MAJOR: u32 = 13;
 
-/// Where packages put a server that is not on PATH.
+/// Where packages install a server that is not on PATH.
 const USUAL_DIRECTORIES: [&str; 8] = [
     "/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
     "/usr/pgsql-*/bin",                                   // PostgreSQL's own RPMs
@@ -26,25 +26,24 @@ const USUAL_DIRECTORIES: [&str; 8] = [
     "/Library/PostgreSQL/*/bin",                          // EnterpriseDB, macOS
 ];
 
-/// The programs of one server.
+/// An installed PostgreSQL.
 #[derive(Debug)]
 pub(super) struct Installation {
-    /// Their directory.
+    /// The directory of its programs.
     pub(super) bin: PathBuf,
-    /// The version that decides about the format of the data.
+    /// The major version, which determines the format of the data.
     pub(super) major: u32,
 }
 
 impl Installation {
-    /// The name of the data directory. One for each major version, since none reads another's data.
+    /// The name of the data directory: one for each major version, since none can read another's data.
     pub(super) fn data_name(&self) -> String {
         format!("pg-{}", self.major)
     }
 
-    /// Prefers the version that `home` has data of: a newer server beside it must not seem to lose them.
+    /// Finds one, preferably of a version that `home` has data of: with a newer server the data would seem to be lost.
     pub(super) fn find(account: Account, home: &Path) -> Result<Self, Error> {
-        // Read here and not in the service's configuration, which knows nothing of servers: these say how this machine is
-        // set up, as PATH does.
+        // Read here and not in the service's configuration: like PATH, it describes the machine.
         if let Some(directory) = env::var_os("PG_BINDIR").filter(|value| !value.is_empty()) {
             let directory = PathBuf::from(directory);
             return Self::inspect(&directory, account).map_err(|reason| Error::Bindir { directory, reason });
@@ -68,14 +67,14 @@ impl Installation {
         }
     }
 
-    /// The server whose programs are in `bin`, or what is wrong with it.
+    /// The PostgreSQL in `bin`, or what is wrong with it.
     pub(super) fn inspect(bin: &Path, account: Account) -> Result<Self, String> {
         for name in ["postgres", "initdb"] {
             if !bin.join(name).is_file() {
                 return Err(format!("there is no `{name}`"));
             }
         }
-        // An absolute path, since the programs are run elsewhere.
+        // An absolute path, since the programs run in another directory.
         let bin = bin.canonicalize().map_err(|error| error.to_string())?;
         let output = account.command(bin.join("postgres")).arg("--version").output();
         let output = output.map_err(|error| format!("`postgres` cannot be run: {error}"))?;
@@ -88,7 +87,7 @@ impl Installation {
         match major.parse() {
             Ok(major) if major >= OLDEST_MAJOR => Ok(Self { bin, major }),
             Ok(major) => Err(format!("PostgreSQL {major} is older than {OLDEST_MAJOR}")),
-            Err(_) => Err("`postgres --version` does not tell its version".to_owned()),
+            Err(_) => Err("`postgres --version` does not report a version".to_owned()),
         }
     }
 }
@@ -99,7 +98,7 @@ fn directory_of_pg_config() -> Option<PathBuf> {
     (output.status.success() && !directory.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(directory)))
 }
 
-/// Where the `postgres` on PATH really are: links in /usr/local/bin have no `initdb` beside them.
+/// The directories of `postgres` on PATH, with links resolved: a link in /usr/local/bin may have no `initdb` beside it.
 fn directories_on_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

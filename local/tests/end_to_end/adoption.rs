@@ -1,4 +1,4 @@
-//! An earlier back end's database: adopted when told to, and a wait for its locks that can be ended.
+//! Adopting an earlier back end's database, and interrupting the wait for its locks.
 
 use std::thread;
 
@@ -14,7 +14,7 @@ const OLD_TABLES: &str = r#"
 "#;
 
 #[test]
-fn old_rows_are_adopted_only_when_told_to() {
+fn old_rows_are_adopted_only_on_request() {
     let project = Project::new();
     let database = Database::new();
     database.sql(OLD_TABLES);
@@ -64,11 +64,11 @@ fn a_signal_ends_the_wait_for_a_lock() {
             database.sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "1"
         });
         signal(name, &local.id().to_string());
-        // Not the 1 of a run that has given up.
+        // Not 1, as after a lock timeout.
         let (status, stdout, stderr) = local.wait();
         assert_eq!((status, &*stdout), (Some(0), ""), "{stderr}");
-        // The server takes back what nobody waits for any more.
-        eventually("nobody waits", || {
+        // The server cancels the waiting statement.
+        eventually("nothing waits", || {
             database.sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "0"
         });
     }

@@ -1,4 +1,4 @@
-//! What the logs say, and what they never do.
+//! What is logged, and what never is.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::project::{Answer, Database, Local, PASSWORD, Project, signal};
 
-/// Stops `local` and returns everything that it has said: standard output, standard error.
+/// Stops `local` and returns its standard output and standard error.
 fn stop(local: Local) -> (String, String) {
     signal("TERM", &local.id().to_string());
     let (status, stdout, stderr) = local.wait();
@@ -14,7 +14,7 @@ fn stop(local: Local) -> (String, String) {
     (stdout, stderr)
 }
 
-/// Every line of a log, each one JSON object.
+/// The lines of a log, each a JSON object.
 #[track_caller]
 fn objects(log: &str) -> Vec<Map<String, Value>> {
     log.lines()
@@ -22,7 +22,7 @@ fn objects(log: &str) -> Vec<Map<String, Value>> {
         .collect()
 }
 
-/// Takes out what differs from run to run, and looks at it.
+/// Checks and removes what differs between runs.
 fn stable(mut line: Map<String, Value>) -> Value {
     let timestamp = line.remove("timestamp").expect("a timestamp");
     let timestamp = timestamp.as_str().expect("text");
@@ -37,12 +37,12 @@ fn stable(mut line: Map<String, Value>) -> Value {
     line.into()
 }
 
-/// The lines that a log should have.
+/// The expected lines of a log.
 #[derive(Default)]
 struct Expected(Vec<Value>);
 
 impl Expected {
-    /// Those of one answer: the events and at last the request.
+    /// Adds the lines of one response: its events, then the request.
     #[track_caller]
     fn add(&mut self, answer: &Answer, route: &str, outcome: (u16, u64), events: &[Value]) {
         assert_eq!(answer.status(), outcome.0, "{answer:?}");
@@ -70,17 +70,17 @@ impl Expected {
     }
 }
 
-/// Something that went well.
+/// An event at level INFO.
 fn info(event: &str, user_id: &Value) -> Value {
     json!({ "level": "INFO", "event": event, "user_id": user_id })
 }
 
-/// Something that did not.
+/// An event at level WARN.
 fn warn(event: &str) -> Value {
     json!({ "level": "WARN", "event": event })
 }
 
-/// With another member.
+/// `event` with another member.
 fn with(mut event: Value, name: &str, value: impl Into<Value>) -> Value {
     event[name] = value.into();
     event
@@ -109,7 +109,7 @@ fn each_request_is_one_line_and_each_security_event_another() {
     use_token(&local, &mut expected, &alice, &token);
     expected.add(&local.send("GET", "/nowhere", &[], ""), "*", (404, 40401), &[]);
     expected.add(&local.send("DELETE", "/auth/me", &[], ""), "*", (405, 40501), &[]);
-    // A request id is the gateway's: a client does not choose it.
+    // The request id is the gateway's: a client cannot choose it.
     let chosen = local.send("GET", "/health", &[("x-request-id", "mine")], "");
     assert_ne!(chosen.header("x-request-id"), Some("mine"));
     expected.add(&chosen, "GET /health", (200, 1), &[]);
@@ -119,7 +119,7 @@ fn each_request_is_one_line_and_each_security_event_another() {
     assert_eq!(lines, expected.0);
 }
 
-/// Every outcome of a registration. Returns the key of alice.
+/// Every outcome of a registration. Returns the user id of alice.
 fn register(local: &Local, expected: &mut Expected) -> Value {
     let route = "POST /user/register";
     let alice = local.register("alice");
@@ -172,7 +172,7 @@ fn log_in(local: &Local, database: &Database, expected: &mut Expected, alice: &V
             std::slice::from_ref(&fail),
         );
     }
-    // As if they had been at this moment, however slow the machine is.
+    // As if all had been made at this moment, however slow the machine is.
     let at_once = "UPDATE people.attempt SET in_flight = '{}', failed_at = now(), forgotten_at = now() + interval '10 days'";
     database.sql(at_once);
     let too_many = of_alice(warn("authn_login_fail_max"), "form");
@@ -188,7 +188,7 @@ fn log_in(local: &Local, database: &Database, expected: &mut Expected, alice: &V
     logged_in.token()
 }
 
-/// Every outcome of a request with a token, to its end.
+/// Every outcome of a request with a token, until it is revoked.
 fn use_token(local: &Local, expected: &mut Expected, alice: &Value, token: &str) {
     let refused = [warn("authz_fail")];
     let me = |token: &str| local.with_token("GET", "/auth/me", token);
@@ -197,7 +197,7 @@ fn use_token(local: &Local, expected: &mut Expected, alice: &Value, token: &str)
     expected.add(&local.send("GET", "/auth/me", &[], ""), route, (401, 40102), &[]);
     expected.add(&me("forged"), route, (401, 40103), &refused);
     let revoked = [info("authn_token_revoked", alice)];
-    // A token that has been live names its user.
+    // A token that was live identifies its user.
     let refused = [with(warn("authz_fail"), "user_id", alice.clone())];
     for (outcome, events) in [((200, 1), &revoked), ((401, 40103), &refused)] {
         let logout = local.with_token("POST", "/auth/logout", token);
@@ -207,7 +207,7 @@ fn use_token(local: &Local, expected: &mut Expected, alice: &Value, token: &str)
 }
 
 #[test]
-fn an_attempt_in_flight_is_no_failure_to_any_event() {
+fn an_attempt_in_flight_is_not_logged_as_a_failure() {
     let project = Project::new();
     let database = Database::new();
     let local = project.start(&[
@@ -244,7 +244,7 @@ fn an_attempt_in_flight_is_no_failure_to_any_event() {
 }
 
 #[test]
-fn a_failure_of_the_database_is_told_by_its_code_only() {
+fn a_failure_of_the_database_is_logged_by_its_code_only() {
     let project = Project::new();
     let database = Database::new();
     let local = project.start(&[("PORT", "0"), ("DATABASE_URL", &database.url)]);
@@ -289,7 +289,7 @@ fn a_failure_of_the_database_is_told_by_its_code_only() {
     );
 }
 
-/// In every secret and in every value of a client's below, so that one search finds any of them.
+/// Contained in every secret and every client value below, so that one search finds any of them.
 const CANARY: &str = "kanariQ8vRw2xT5";
 
 /// How [`CANARY`] might look in an output: itself in any case, in hex, in base64 at each of three offsets.
@@ -404,7 +404,7 @@ fn send_refused_bodies(local: &Local) {
     );
 }
 
-/// Failed attempts, up to too many, as JSON and as a form.
+/// Failed attempts until there are too many, as JSON and as a form.
 fn send_failed_attempts(local: &Local) {
     let form_type = [("content-type", "application/x-www-form-urlencoded")];
     for userid in [
@@ -424,7 +424,7 @@ fn send_failed_attempts(local: &Local) {
     }
 }
 
-/// Tokens: forged, cut, in the wrong place, twice, of another scheme.
+/// Tokens: forged, altered, in the wrong place, repeated, with another scheme.
 fn send_refused_tokens(local: &Local, token: &str) {
     let forged = |header: &Value, claims: &Value| {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -459,7 +459,7 @@ fn send_refused_tokens(local: &Local, token: &str) {
     );
 }
 
-/// Headers, paths and methods, with what could end a line or a JSON string.
+/// Headers, paths and methods with characters that could end a line or a JSON string.
 fn send_strange_requests(local: &Local) {
     let quoted = format!("{CANARY}\",\"event\":\"authn_login_success\",\"x\":\"\\u000a\\");
     let headers: Vec<(&str, &str)> = [
@@ -511,7 +511,7 @@ fn send_strange_requests(local: &Local) {
     }
 }
 
-/// What a database says when it fails may quote anything.
+/// The error messages of a database may quote anything.
 fn send_to_a_failing_database(local: &Local, database: &Database, alice: &Value, token: &str) {
     database.sql(&format!(
         r#"UPDATE people."user" SET password_hash = '$2b$12${CANARY}';
@@ -539,7 +539,7 @@ fn send_to_a_failing_database(local: &Local, database: &Database, alice: &Value,
 }
 
 #[test]
-fn nothing_that_is_secret_or_sent_by_a_client_is_logged() {
+fn neither_secrets_nor_client_input_are_logged() {
     let project = Project::new();
     let database = Database::new();
     let secret_key = format!("a key of 32 bytes and more: {CANARY}");
@@ -553,7 +553,7 @@ fn nothing_that_is_secret_or_sent_by_a_client_is_logged() {
     let mut secrets = send_canaries(&local, &database);
     let (stdout, stderr) = stop(local);
 
-    // All of it well-formed, and no member but ours.
+    // Every line is well-formed, with known members only.
     for mut line in objects(&stderr) {
         let mut span = line.remove("span").expect("within a request");
         for (name, wanted) in [("name", "request"), ("source_address", "127.0.0.1")] {

@@ -1,4 +1,4 @@
-//! The program `local` as a user runs it: over TCP, with signals, with its own database and with another.
+//! The program `local` as a user runs it: over TCP, with signals, with the embedded database and with another.
 
 mod adoption;
 mod logs;

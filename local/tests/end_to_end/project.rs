@@ -17,22 +17,22 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 /// A password that the policy accepts.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// Far more than anything here takes, even beside a build.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Far more than anything here takes, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Waits until it holds.
+/// Waits until `condition` holds.
 #[track_caller]
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Waits for the end of its input, which comes with ours; then kills what a test has left running and removes its
-/// directory `$1`.
-const GUARDIAN: &str = r#"trap '' HUP INT TERM
+/// Waits for the end of its input, which comes when the test process ends; then kills what a test has left running, and
+/// removes its directory `$1`.
+const CLEANER: &str = r#"trap '' HUP INT TERM
 read -r _
 while [ -e "$1" ]; do
     for file in "$1"/running/*; do kill -KILL "${file##*/}"; done
@@ -40,11 +40,11 @@ while [ -e "$1" ]; do
 done
 "#;
 
-/// A directory of one test, with a `Cargo.lock` as a checkout has one. Goes with the test, however that ends.
+/// A directory for one test with a `Cargo.lock`, like a checkout. Removed after the test, however it ends.
 pub struct Project {
     pub directory: PathBuf,
-    guardian: Child,
-    life: Option<ChildStdin>,
+    cleaner: Child,
+    cleaner_input: Option<ChildStdin>,
 }
 
 impl Project {
@@ -54,19 +54,19 @@ impl Project {
         let directory = env::temp_dir().join(format!("people's project {}-{number}", process::id()));
         fs::create_dir_all(directory.join("running")).expect("a directory");
         fs::write(directory.join("Cargo.lock"), "").expect("a file");
-        let mut guardian = Command::new("/bin/sh");
-        guardian.args(["-c", GUARDIAN, "guardian"]).arg(&directory);
-        std::os::unix::process::CommandExt::process_group(&mut guardian, 0);
-        guardian
+        let mut cleaner = Command::new("/bin/sh");
+        cleaner.args(["-c", CLEANER, "cleaner"]).arg(&directory);
+        std::os::unix::process::CommandExt::process_group(&mut cleaner, 0);
+        cleaner
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut guardian = guardian.spawn().expect("/bin/sh");
-        let life = guardian.stdin.take();
+        let mut cleaner = cleaner.spawn().expect("/bin/sh");
+        let cleaner_input = cleaner.stdin.take();
         Self {
             directory,
-            guardian,
-            life,
+            cleaner,
+            cleaner_input,
         }
     }
 
@@ -74,7 +74,7 @@ impl Project {
         fs::write(self.directory.join(name), contents).expect("a file");
     }
 
-    /// The data directory of the embedded server, whichever version it is.
+    /// The data directory of the embedded server, for any version.
     pub fn data_directory(&self) -> PathBuf {
         let entries = fs::read_dir(self.directory.join(".local"));
         let mut directories = entries.into_iter().flatten().flatten().map(|entry| entry.path());
@@ -83,13 +83,13 @@ impl Project {
             .unwrap_or_default()
     }
 
-    /// The main process of the embedded server, if it runs.
+    /// The main process of the embedded server, if it is running.
     pub fn postmaster(&self) -> Option<u32> {
         let pid = fs::read_to_string(self.data_directory().join("postmaster.pid")).ok()?;
         pid.lines().next()?.parse().ok()
     }
 
-    /// Processes that work in the directory of the embedded server: every one of PostgreSQL's does.
+    /// Processes whose working directory is that of the embedded server, as for all of PostgreSQL's.
     pub fn database_processes(&self) -> Vec<String> {
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         processes
@@ -101,7 +101,7 @@ impl Project {
             .collect()
     }
 
-    /// `local` in this directory, with these variables and none of ours but those that say how the machine is set up.
+    /// `local` in this directory, with these variables and only those of ours that describe the machine.
     pub fn command(&self, variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
         command.current_dir(&self.directory).env_clear();
@@ -111,7 +111,7 @@ impl Project {
             }
         }
         command.envs(variables.iter().copied());
-        // As a shell does for a job: a signal to the group is then what Ctrl-C is.
+        // Like a job in a shell: a signal to the group is then like Ctrl-C.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command
             .stdin(Stdio::null())
@@ -120,10 +120,10 @@ impl Project {
         command
     }
 
-    /// Starts `local` and waits until it serves, on a free port unless `variables` or `.env` say otherwise.
+    /// Starts `local` and waits until it accepts requests.
     pub fn start(&self, variables: &[(&str, &str)]) -> Local {
         let local = self.begin(self.command(variables));
-        eventually("it serves or ends", || {
+        eventually("it serves or has ended", || {
             local.stdout().contains("Try: curl") || local.has_ended()
         });
         assert!(
@@ -149,7 +149,7 @@ impl Project {
         }
     }
 
-    /// Runs `local`, which must not start, and returns what it says on standard error: one line.
+    /// Runs `local`, which must fail to start, and returns its one line on standard error.
     #[track_caller]
     pub fn refusal(&self, variables: &[(&str, &str)]) -> String {
         let (status, stdout, stderr) = self.begin(self.command(variables)).wait();
@@ -163,12 +163,12 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        drop(self.life.take());
-        let _ = self.guardian.wait();
+        drop(self.cleaner_input.take());
+        let _ = self.cleaner.wait();
     }
 }
 
-/// An output, read as it comes.
+/// An output, read as it arrives.
 struct Stream {
     text: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
@@ -225,15 +225,15 @@ impl Local {
         ended.expect("a status").is_some()
     }
 
-    /// Waits for its end: exit code, standard output, standard error.
+    /// Waits until it ends. Returns exit code, standard output and standard error.
     pub fn wait(self) -> (Option<i32>, String, String) {
-        eventually("it ends", || self.has_ended());
+        eventually("it has ended", || self.has_ended());
         let status = self.child.lock().expect("not poisoned").wait().expect("a status");
         fs::remove_file(self.mark).expect("our file");
         (status.code(), self.stdout.into_text(), self.stderr.into_text())
     }
 
-    /// `http://…` as the banner says it.
+    /// The address in the banner.
     fn address(&self) -> String {
         let stdout = self.stdout();
         let line = stdout.lines().next().unwrap_or_default();
@@ -249,10 +249,10 @@ impl Local {
         port.parse().expect("a port")
     }
 
-    /// Sends bytes as they are, and reads the answer to its end.
+    /// Sends bytes unchanged, and reads the whole response.
     pub fn send_raw(&self, request: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address()).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.write_all(request).expect("it reads");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("it answers");
@@ -332,7 +332,7 @@ impl Answer {
     }
 }
 
-/// A database of one test on a server of this run, which ends with the run.
+/// A database for one test, on a server for this run.
 pub struct Database {
     pub url: String,
 }
@@ -352,7 +352,7 @@ impl Database {
         SERVER.get_or_init(|| Server::throwaway().expect("a throw-away PostgreSQL"))
     }
 
-    /// Runs statements and returns what the last one says.
+    /// Runs statements and returns the last value.
     #[track_caller]
     pub fn sql(&self, statement: &str) -> String {
         sql(&self.url, statement)
@@ -389,7 +389,7 @@ pub fn signal(name: &str, to: &str) {
     assert!(status.expect("/bin/sh").success(), "kill -s {name} -- {to}");
 }
 
-/// Whether a path is there at all.
+/// Whether a path exists, even if it is a broken link.
 pub fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

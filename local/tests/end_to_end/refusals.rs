@@ -1,32 +1,32 @@
-//! What ends a start: one clear line, exit code 1, no secret, nothing left running.
+//! Failed starts: one clear line, exit code 1, no secret, nothing left running.
 
 use std::fs;
 use std::net::TcpListener;
 
 use crate::project::{Database, Project, exists};
 
-/// What is wrong with a URL that would be read otherwise than it is meant.
+/// The problem with a URL that would be misread.
 const ENCODE: &str =
     "has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, @ as %40";
 
-/// Never to be printed.
+/// Must never be printed.
 const SECRET: &str = "kanari-Q8vRw2";
 
 #[test]
-fn a_taken_port() {
+fn a_port_in_use() {
     let project = Project::new();
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     assert_eq!(
         project.refusal(&[("PORT", &port.to_string())]),
-        format!("local: port {port} is taken; stop what listens there or set PORT")
+        format!("local: port {port} is in use; stop the program that uses it, or set PORT")
     );
-    // Found out before a database is made.
+    // Detected before a database is created.
     assert!(!exists(&project.directory.join(".local")));
 }
 
 #[test]
-fn a_database_that_cannot_be_reached_or_used() {
+fn a_database_that_is_unreachable_or_unusable() {
     let project = Project::new();
     let database = Database::new();
     let (_, place) = database.url.split_once('@').expect("our own URL");
@@ -57,7 +57,7 @@ fn a_database_that_cannot_be_reached_or_used() {
             format!("postgres://people:{SECRET}@{place}"),
             place.to_owned(),
             "error occurred while attempting to establish a TLS connection: \
-             server does not support TLS; add ?sslmode=disable to DATABASE_URL if it is to be without",
+             server does not support TLS; to connect without it, add ?sslmode=disable to DATABASE_URL",
         ),
         (
             format!("postgres://people:{SECRET}@{place}?sslmode=verify-full&sslrootcert=/nowhere.pem"),
@@ -76,7 +76,7 @@ fn a_database_that_cannot_be_reached_or_used() {
 }
 
 #[test]
-fn a_database_whose_users_cannot_be_told_apart_names_them() {
+fn users_who_would_get_the_same_userid_are_named() {
     let project = Project::new();
     let database = Database::new();
     database.sql(
@@ -103,7 +103,7 @@ fn a_database_whose_users_cannot_be_told_apart_names_them() {
 }
 
 #[test]
-fn an_unusable_setting_is_named() {
+fn an_invalid_setting_is_named() {
     let project = Project::new();
     let url = format!("postgres://people:{SECRET}@127.0.0.1:1/people");
     for (name, value, problem) in [
@@ -152,7 +152,7 @@ fn an_unusable_setting_is_named() {
             "https://app.example/",
             "must be origins like https://app.example, without a slash or a path at the end",
         ),
-        // What is a password to the one who wrote it is a database or a query to a parser.
+        // Part of the password would be parsed as the name of a database, or as a query.
         (
             "DATABASE_URL",
             "postgres://u:1234/kanari-Q8vRw2@127.0.0.1/people",
@@ -187,7 +187,7 @@ fn an_unusable_setting_is_named() {
 }
 
 #[test]
-fn an_unusable_setting_stops_the_embedded_database_again() {
+fn after_an_invalid_setting_the_embedded_database_is_stopped() {
     let project = Project::new();
     assert_eq!(
         project.refusal(&[("PORT", "0"), ("ARGON2_ITERATIONS", "11")]),
@@ -197,7 +197,7 @@ fn an_unusable_setting_stops_the_embedded_database_again() {
 }
 
 #[test]
-fn a_machine_without_postgresql() {
+fn a_wrong_pg_bindir() {
     let project = Project::new();
     let line = project.refusal(&[("PORT", "0"), ("PG_BINDIR", "/nowhere")]);
     assert_eq!(
@@ -208,13 +208,13 @@ fn a_machine_without_postgresql() {
 }
 
 #[test]
-fn an_argument_that_is_not_known() {
+fn an_unknown_argument() {
     let project = Project::new();
     for argument in ["--port=3000", "serve", ""] {
         let mut command = project.command(&[]);
         command.arg(argument);
         let (status, stdout, stderr) = project.begin(command).wait();
-        let expected = format!("local: unknown argument {argument:?}; --help names those there are\n");
+        let expected = format!("local: unknown argument {argument:?}; see --help\n");
         assert_eq!((status, stdout, stderr), (Some(1), String::new(), expected));
     }
     let mut command = project.command(&[]);

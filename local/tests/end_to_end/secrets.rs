@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::project::{Database, Project, eventually};
 
-/// The emulator. Goes with the test.
+/// The emulator, stopped at the end of the test.
 struct SecretsManager {
     child: Child,
     port: u16,
 }
 
 impl SecretsManager {
-    /// `None` where the program is missing, unless `REQUIRE_TEST_TOOLS` is set, as CI does, which installs it.
+    /// `None` if the program is missing. Panics instead if `REQUIRE_TEST_TOOLS` is set, as in CI.
     fn start() -> Option<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -30,7 +30,7 @@ impl SecretsManager {
                 eventually("the emulator answers", || {
                     TcpStream::connect(("127.0.0.1", port)).is_ok()
                 });
-                // Its first answer takes it seconds, and the product waits for one.
+                // Its first answer takes seconds, and the timeout of the product is one.
                 manager.call("ListSecrets", &json!({}));
                 Some(manager)
             }
@@ -79,7 +79,7 @@ impl SecretsManager {
         assert_eq!(answer["ARN"], arn, "{answer}");
     }
 
-    /// What the SDK needs to know. `None` for a value that it would take from elsewhere.
+    /// Variables for the SDK.
     fn variables(&self) -> Vec<(&'static str, String)> {
         vec![
             ("PORT", "0".to_owned()),
@@ -105,7 +105,7 @@ fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'static str, &
         .collect()
 }
 
-/// What RDS writes into a secret, for a role of this password.
+/// A secret as RDS writes it, for a role with this password.
 fn database_secret(database: &Database, role: &str, password: &str) -> String {
     let (_, place) = database.url.split_once('@').expect("our own URL");
     let (host, rest) = place.split_once(':').expect("a port");
@@ -137,7 +137,7 @@ fn secrets_are_read_and_a_rotated_database_password_loses_no_request() {
     let mut variables = manager.variables();
     variables.push(("DATABASE_SECRET_ARN", arn.clone()));
     variables.push(("SECRET_KEY_ARN", key_arn));
-    // The secret says where; how, the URL does.
+    // The secret contains the address, the URL the TLS mode.
     variables.push((
         "DATABASE_URL",
         "postgres://127.0.0.1/none?sslmode=disable".to_owned(),
@@ -156,7 +156,7 @@ fn secrets_are_read_and_a_rotated_database_password_loses_no_request() {
         });
         database.sql(&format!("ALTER ROLE {role} PASSWORD 'second-password'"));
         manager.change(&arn, &database_secret(&database, &role, "second-password"));
-        // As a failover ends them; each time, the request that meets it is served on a new connection.
+        // As in a failover; each time, the affected request is served on a new connection.
         for _ in 0..5 {
             database.sql(&format!(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{role}'"
@@ -176,7 +176,7 @@ fn secrets_are_read_and_a_rotated_database_password_loses_no_request() {
 }
 
 #[test]
-fn a_secret_that_does_not_exist_stops_the_start_by_name() {
+fn a_missing_secret_stops_the_start_and_is_named() {
     let Some(manager) = SecretsManager::start() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! What survives the end of `local` and of its database.
+//! What survives the end of `local` or of its database.
 
 use std::cell::RefCell;
 use std::fs;
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::project::{Local, Project, eventually, signal};
 
-/// The account that an answer tells of.
+/// The account in a response.
 fn user_info(answer: &crate::project::Answer) -> Value {
     answer.json()["data"]["user_info"].clone()
 }
 
 #[test]
-fn a_session_over_tcp_and_again_after_a_second_start() {
+fn a_session_over_tcp_that_survives_a_restart() {
     let project = Project::new();
     let local = project.start(&[("PORT", "0")]);
     let port = local.port();
@@ -37,7 +37,7 @@ fn a_session_over_tcp_and_again_after_a_second_start() {
         (401, 40103)
     );
 
-    // What it says about itself.
+    // The banner.
     let stdout = local.stdout();
     let lines: Vec<&str> = stdout.lines().collect();
     let database = lines
@@ -56,11 +56,11 @@ fn a_session_over_tcp_and_again_after_a_second_start() {
             format!("Listening on http://127.0.0.1:{port}"),
             format!("Database: embedded PostgreSQL at 127.0.0.1:{database}"),
             format!(
-                "Its data: {}, kept from start to start",
+                "Data directory: {} (kept between runs)",
                 project.data_directory().display()
             ),
             format!(
-                "In a browser: http://127.0.0.1:{port} the example, http://127.0.0.1:{port}/docs the interface"
+                "In a browser: http://127.0.0.1:{port} (example client), http://127.0.0.1:{port}/docs (API documentation)"
             ),
             format!(
                 "Try: curl -s -w '\\n' http://127.0.0.1:{port}/user/register -H 'content-type: application/json' \
@@ -76,7 +76,7 @@ fn a_session_over_tcp_and_again_after_a_second_start() {
     assert_eq!(project.database_processes(), [""; 0]);
     assert_eq!(project.postmaster(), None);
 
-    // The same account and token, at the same place.
+    // The same account and token, and the same address of the database.
     let local = project.start(&[("PORT", "0")]);
     assert_eq!(
         local.stdout().lines().nth(1),
@@ -99,13 +99,13 @@ fn a_session_over_tcp_and_again_after_a_second_start() {
 }
 
 #[test]
-fn the_line_to_try_works_in_a_shell() {
+fn the_suggested_command_works_in_a_shell() {
     let project = Project::new();
     let database = crate::project::Database::new();
     let local = project.start(&[("PORT", "0"), ("DATABASE_URL", &database.url)]);
     let stdout = local.stdout();
     let line = stdout.lines().find_map(|line| line.strip_prefix("Try: "));
-    // Without curl, what a shell would pass to it: its address, header and body.
+    // Instead of running curl, look at the arguments that a shell would pass: address, header and body.
     let output = std::process::Command::new("/bin/sh")
         .args([
             "-c",
@@ -133,7 +133,7 @@ fn the_line_to_try_works_in_a_shell() {
 }
 
 #[test]
-fn a_killed_program_takes_its_database_along_and_loses_nothing() {
+fn when_the_program_is_killed_its_database_stops_and_loses_nothing() {
     let project = Project::new();
     let local = project.start(&[("PORT", "0")]);
     assert_eq!(local.register("alice").outcome(), (200, 1));
@@ -146,7 +146,7 @@ fn a_killed_program_takes_its_database_along_and_loses_nothing() {
 
     let local = project.start(&[("PORT", "0")]);
     assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
-    // A second time, and with a start that does not wait.
+    // Again, without waiting before the next start.
     signal("KILL", &local.id().to_string());
     assert_eq!(local.wait().0, None);
     let local = project.start(&[("PORT", "0")]);
@@ -155,13 +155,13 @@ fn a_killed_program_takes_its_database_along_and_loses_nothing() {
 }
 
 #[test]
-fn a_killed_database_is_unavailable_and_then_back() {
+fn a_killed_database_is_503_until_it_is_restarted() {
     let project = Project::new();
     let local = project.start(&[("PORT", "0")]);
     assert_eq!(local.register("alice").outcome(), (200, 1));
     let token = local.log_in("alice").token();
     let killed = project.postmaster().expect("it runs");
-    // It cannot come back before this is taken out again.
+    // It cannot be restarted until this is removed.
     let file = project.data_directory().join("postgresql.conf");
     let settings = fs::read_to_string(&file).expect("settings");
     fs::write(&file, format!("{settings}\nnonsense = 1\n")).expect("a file");
@@ -194,10 +194,10 @@ fn a_killed_database_is_unavailable_and_then_back() {
         )
     );
 
-    let told = "local: the database is down: PostgreSQL: configuration file ";
-    eventually("it says why", || local.stderr().contains(told));
+    let message = "local: the database is down: PostgreSQL: configuration file ";
+    eventually("the reason is reported", || local.stderr().contains(message));
 
-    // Nothing but 503 until it serves again.
+    // Only 503 until it serves again.
     fs::write(&file, settings).expect("a file");
     let answers = RefCell::new(Vec::new());
     eventually("it serves again", || {
@@ -213,18 +213,18 @@ fn a_killed_database_is_unavailable_and_then_back() {
     );
     assert_ne!(project.postmaster(), Some(killed));
     assert_eq!(local.log_in("alice").outcome(), (200, 1));
-    let told = "local: the database was down and has been started again";
-    // It serves a moment before it says so.
-    eventually("it says so", || local.stderr().contains(told));
-    assert_eq!(local.stderr().lines().filter(|line| *line == told).count(), 1);
+    let message = "local: the database was down and has been restarted";
+    // It serves a moment before this is reported.
+    eventually("the restart is reported", || local.stderr().contains(message));
+    assert_eq!(local.stderr().lines().filter(|line| *line == message).count(), 1);
     stop(&project, local);
 }
 
 #[test]
-fn a_signal_while_the_database_is_being_made_stops_both() {
+fn a_signal_while_the_database_is_created_stops_both() {
     let project = Project::new();
     let local = project.begin(project.command(&[("PORT", "0")]));
-    // initdb is at work, or has just ended.
+    // initdb is running or has just ended.
     eventually("a start", || {
         fs::read_dir(project.directory.join(".local"))
             .into_iter()
@@ -240,7 +240,7 @@ fn a_signal_while_the_database_is_being_made_stops_both() {
 }
 
 #[test]
-fn a_second_program_says_who_has_the_database() {
+fn a_second_program_names_the_process_that_uses_the_database() {
     let project = Project::new();
     let first = project.start(&[("PORT", "0")]);
     assert_eq!(first.register("alice").outcome(), (200, 1));

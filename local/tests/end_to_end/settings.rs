@@ -1,4 +1,4 @@
-//! Where settings come from.
+//! Sources of settings.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn database_url_takes_the_place_of_the_embedded_database() {
+fn database_url_replaces_the_embedded_database() {
     let project = Project::new();
     let database = Database::new();
     let variables = [("PORT", "0"), ("DATABASE_URL", database.url.as_str())];
@@ -32,7 +32,7 @@ fn database_url_takes_the_place_of_the_embedded_database() {
     let state: Vec<_> = state.flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(state, ["secret_key"]);
 
-    // The database goes on when `local` ends, and a second start finds the account; the token too, its key was kept.
+    // The database outlives `local`: a second start finds the account, and accepts the token, since its key was kept.
     signal("TERM", &local.id().to_string());
     assert_eq!(local.wait().0, Some(0));
     let local = project.start(&variables);
@@ -41,7 +41,7 @@ fn database_url_takes_the_place_of_the_embedded_database() {
 }
 
 #[test]
-fn no_password_is_printed_wherever_the_url_has_it() {
+fn a_password_anywhere_in_the_url_is_not_printed() {
     let project = Project::new();
     let database = Database::new();
     let (_, place) = database.url.split_once('@').expect("our own URL");
@@ -56,7 +56,7 @@ fn no_password_is_printed_wherever_the_url_has_it() {
 }
 
 #[test]
-fn settings_of_the_environment_come_before_those_of_the_file() {
+fn the_environment_takes_precedence_over_the_file() {
     let project = Project::new();
     let database = Database::new();
     let port = free_port();
@@ -72,7 +72,7 @@ fn settings_of_the_environment_come_before_those_of_the_file() {
             database.url
         ),
     );
-    // From a folder of the checkout as well.
+    // Started from a subdirectory of the checkout.
     let folder = project.directory.join("functions").join("login");
     fs::create_dir_all(&folder).expect("a directory");
     let start = |variables: &[(&str, &str)]| {
@@ -102,7 +102,7 @@ fn settings_of_the_environment_come_before_those_of_the_file() {
     signal("TERM", &local.id().to_string());
     assert_eq!(local.wait().0, Some(0));
 
-    // An empty one counts as absent.
+    // An empty variable counts as absent.
     let local = start(&[
         ("PORT", "0"),
         ("ACCESS_TOKEN_EXPIRE_MINUTES", "11"),
@@ -112,14 +112,14 @@ fn settings_of_the_environment_come_before_those_of_the_file() {
     assert_ne!(local.port(), port);
     assert_eq!(local.register("bob").outcome(), (200, 1));
     assert_eq!(local.log_in("bob").json()["data"]["expires_in"], 660);
-    // The key of the file serves both.
+    // The key in the file is used both times.
     assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
     assert!(!exists(&project.directory.join(".local")));
     assert!(!exists(&folder.join(".local")));
 }
 
 #[test]
-fn the_port_is_the_one_of_the_setting() {
+fn the_port_can_be_set() {
     let project = Project::new();
     let database = Database::new();
     let port = free_port();
@@ -127,7 +127,7 @@ fn the_port_is_the_one_of_the_setting() {
     assert_eq!(local.port(), port);
     assert_eq!(local.send("GET", "/health", &[], "").outcome(), (200, 1));
 
-    // Beside it, any other.
+    // A second instance on any other port.
     let other = project.start(&[("PORT", "0"), ("DATABASE_URL", &database.url)]);
     assert_ne!(other.port(), port);
     assert_eq!(other.send("GET", "/health", &[], "").outcome(), (200, 1));

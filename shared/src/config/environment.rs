@@ -1,4 +1,4 @@
-//! Names and values that settings are read from: the variables of the process, or a map in a test.
+//! The variables that settings are read from: those of the process, or a map in a test.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -8,13 +8,13 @@ use std::str::FromStr;
 
 use super::ConfigError;
 
-/// Names and values to read settings from.
+/// Variables to read settings from.
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, String>);
 
 impl Environment {
-    /// The variables of this process. What is not UTF-8 in a value is replaced, so that the setting is refused for what it
-    /// is rather than taken for absent. Where the driver's own variables are set, the program starts anew without them.
+    /// The variables of this process. Invalid UTF-8 in a value is replaced, so that the setting is rejected as invalid
+    /// rather than treated as absent. If any of the driver's own variables is set, the program restarts without them.
     #[must_use]
     pub fn of_process() -> Self {
         without_driver_variables();
@@ -31,7 +31,7 @@ impl Environment {
         }
     }
 
-    /// The value of `name`. An empty one counts as absent, since templates cannot leave a variable out.
+    /// The value of `name`. An empty value counts as absent, since templates cannot leave a variable out.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0
@@ -43,7 +43,7 @@ impl Environment {
     /// The value of `name` as a whole number.
     ///
     /// # Errors
-    /// When it is not one, or outside `range`.
+    /// When it is not a whole number or outside `range`.
     pub fn number<T>(
         &self,
         name: &'static str,
@@ -65,7 +65,7 @@ impl Environment {
         }
     }
 
-    /// The value of `name` as a truth value.
+    /// The value of `name` as a boolean; absent is `false`.
     ///
     /// # Errors
     /// When it is neither `true` nor `false`.
@@ -89,7 +89,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     }
 }
 
-/// What the driver would follow besides `DATABASE_URL`, and can only be kept from by its absence.
+/// Variables that the driver reads besides `DATABASE_URL`. It can only be kept from reading them by removing them.
 const DRIVER_VARIABLES: [&str; 13] = [
     "PGAPPNAME",
     "PGDATABASE",
@@ -106,7 +106,7 @@ const DRIVER_VARIABLES: [&str; 13] = [
     "PGUSER",
 ];
 
-/// Executes this program anew where one of [`DRIVER_VARIABLES`] is set: to remove a variable from a running process is
+/// Re-executes this program if one of [`DRIVER_VARIABLES`] is set: removing a variable from a running process is
 /// unsafe.
 fn without_driver_variables() {
     if DRIVER_VARIABLES
@@ -116,21 +116,21 @@ fn without_driver_variables() {
         return;
     }
     let error = std::env::current_exe().map(|program| {
-        let mut anew = Command::new(program);
-        anew.args(std::env::args_os().skip(1));
+        let mut restart = Command::new(program);
+        restart.args(std::env::args_os().skip(1));
         for name in DRIVER_VARIABLES {
-            anew.env_remove(name);
+            restart.env_remove(name);
         }
         // Returns only when it fails.
-        anew.exec()
+        restart.exec()
     });
     let (Ok(error) | Err(error)) = error;
     tracing::error!(%error, "cannot start without the variables PG*: unset them");
     std::process::exit(1);
 }
 
-/// Where AWS is, if not where it usually is: an emulation, or a VPC endpoint without private DNS. It is AWS's variable, so it
-/// is read as the SDK reads its others, from the process.
+/// The endpoint of AWS, if it is not the default one: an emulator, or a VPC endpoint without private DNS. It is AWS's own
+/// variable, so it is read from the process, as the SDK reads the others.
 pub(crate) fn aws_endpoint_url() -> Option<String> {
     std::env::var("AWS_ENDPOINT_URL")
         .ok()

@@ -1,30 +1,30 @@
-//! How many attempts one source address has.
+//! Limits for one source address.
 
 use super::{ConfigError, Environment};
 
-/// How many attempts one source address has; 0 stands for any number.
+/// How many attempts one source address may make without a delay; 0 means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Failures to log in without a consequence; one is forgotten in a minute. A school behind one address raises it.
+    /// Failed log-ins; the count decays by one per minute. A school behind one address raises it.
     pub failures_per_address: u32,
-    /// Registrations without a consequence; so many are forgotten in an hour.
+    /// Registrations; the count decays by this many per hour.
     pub registrations_per_address_per_hour: u32,
 }
 
 impl Limits {
-    /// The settings of this kind in `environment`.
+    /// The limits in `environment`.
     ///
     /// # Errors
-    /// Names the first setting that is missing or unusable.
+    /// Names the first setting that is missing or invalid.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
-        /// As much as the database's integer holds.
-        const MOST: u32 = i32::MAX as u32;
+        /// The maximum of the database's integer.
+        const MAX: u32 = i32::MAX as u32;
         Ok(Self {
-            failures_per_address: environment.number("FAILURES_PER_ADDRESS", 50, 0..=MOST)?,
+            failures_per_address: environment.number("FAILURES_PER_ADDRESS", 50, 0..=MAX)?,
             registrations_per_address_per_hour: environment.number(
                 "REGISTRATIONS_PER_ADDRESS_PER_HOUR",
                 100,
-                0..=MOST,
+                0..=MAX,
             )?,
         })
     }
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_at_most_what_the_databases_integer_holds() {
+    fn a_limit_fits_the_databases_integer() {
         assert_eq!(
             limits(&[("FAILURES_PER_ADDRESS", "2147483648")]).unwrap_err(),
             "FAILURES_PER_ADDRESS must be a whole number from 0 to 2147483647"

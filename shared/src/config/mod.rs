@@ -1,5 +1,5 @@
-//! Settings, one module for each thing that is configured. Only this module reads the environment, once, at start. A
-//! setting that is missing or unusable stops the start with a message that names it and never shows its value.
+//! Settings, one module for each thing that is configured. Only this module reads the environment, once, at startup. A
+//! missing or invalid setting stops startup with a message that names it and never shows its value.
 
 mod database;
 mod environment;
@@ -20,19 +20,19 @@ pub use trusted_proxy::TrustedProxy;
 
 use crate::origins::Origins;
 
-/// What one instance of a function needs to know.
+/// All settings of an instance.
 pub struct Config {
     /// How to reach PostgreSQL.
     pub database: DatabaseConfig,
-    /// How tokens are signed and what they say.
+    /// How tokens are signed, and their claims.
     pub tokens: TokenConfig,
-    /// How passwords are hashed and which are refused.
+    /// Which passwords are accepted, and how they are hashed.
     pub passwords: PasswordConfig,
-    /// How many attempts are free.
+    /// How many attempts are allowed without a delay.
     pub limits: Limits,
-    /// What may say where a request comes from.
+    /// The proxy whose source addresses are trusted.
     pub trusted_proxy: TrustedProxy,
-    /// Whose web pages may call.
+    /// Origins whose web pages may call the service.
     pub origins: Origins,
 }
 
@@ -40,7 +40,7 @@ impl Config {
     /// The settings in `environment`.
     ///
     /// # Errors
-    /// Names the first setting that is missing or unusable.
+    /// Names the first setting that is missing or invalid.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         Ok(Self {
             database: DatabaseConfig::from_environment(environment)?,
@@ -53,7 +53,7 @@ impl Config {
     }
 }
 
-/// No page, unless a setting says otherwise.
+/// None unless `CORS_ALLOWED_ORIGINS` is set.
 pub(crate) fn origins_from_environment(environment: &Environment) -> Result<Origins, ConfigError> {
     const ORIGINS: &str = "CORS_ALLOWED_ORIGINS";
     environment
@@ -62,13 +62,13 @@ pub(crate) fn origins_from_environment(environment: &Environment) -> Result<Orig
         .map_err(|problem| ConfigError::new(ORIGINS, problem))
 }
 
-/// A setting that is missing or unusable.
+/// A missing or invalid setting.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{name} {problem}")]
 pub struct ConfigError {
     /// The environment variable.
     pub name: &'static str,
-    /// What is wrong with it; never its value.
+    /// What is wrong with it, never its value.
     pub problem: String,
 }
 

@@ -10,18 +10,18 @@ use crate::password_policy::PasswordPolicy;
 pub struct PasswordConfig {
     /// Which new passwords are accepted.
     pub policy: PasswordPolicy,
-    /// Parameters of a new hash.
+    /// Parameters of new hashes.
     pub parameters: Parameters,
 }
 
 impl PasswordConfig {
-    /// The settings of this kind in `environment`.
+    /// The password settings in `environment`.
     ///
     /// # Errors
-    /// Names the first setting that is missing or unusable.
+    /// Names the first setting that is missing or invalid.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         let parallelism = environment.number("ARGON2_PARALLELISM", 1, 1..=MAX_PARAMETERS.parallelism)?;
-        // RFC 9106 §3.1: at least 8 KiB for each lane.
+        // At least 8 KiB per lane (RFC 9106 §3.1).
         let memory = 8 * parallelism..=MAX_PARAMETERS.memory_kib;
         let min_length = environment.number("PASSWORD_MIN_LENGTH", 8, 8..=64)?;
         let service = environment

@@ -1,15 +1,15 @@
-//! Who besides the gateway may say where a request comes from.
+//! The proxy whose source addresses are trusted.
 
 use secrecy::SecretString;
 
 use super::{ConfigError, Environment};
 
-/// Who besides the gateway may say where a request comes from.
+/// The proxy in front of the gateway whose source addresses are trusted.
 #[derive(Clone, Debug)]
 pub enum TrustedProxy {
-    /// Nothing: no header is believed.
+    /// None: no header is trusted.
     None,
-    /// A `CloudFront` distribution, where a request carries this secret.
+    /// A `CloudFront` distribution, for requests that carry this secret.
     CloudFront(SecretString),
 }
 
@@ -17,7 +17,7 @@ impl TrustedProxy {
     /// `TRUSTED_PROXY` and `TRUSTED_PROXY_SECRET`.
     ///
     /// # Errors
-    /// Names the one that is missing or unusable.
+    /// Names the one that is missing or invalid.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const SECRET: &str = "TRUSTED_PROXY_SECRET";
         /// 96 bits in base64.
@@ -29,7 +29,7 @@ impl TrustedProxy {
         }
         match environment.text(SECRET) {
             None => Err(ConfigError::new(SECRET, "is missing")),
-            // What a header can hold.
+            // What fits into a header.
             Some(secret)
                 if secret.len() >= MIN_LENGTH && secret.bytes().all(|byte| byte.is_ascii_graphic()) =>
             {
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_has_a_secret_that_a_header_can_hold() {
+    fn a_trusted_proxy_has_a_secret_that_fits_into_a_header() {
         let with_secret =
             |secret| error(&[("TRUSTED_PROXY", "cloudfront"), ("TRUSTED_PROXY_SECRET", secret)]);
         let unusable = "TRUSTED_PROXY_SECRET must have at least 16 characters, all of them visible ASCII";

@@ -1,4 +1,4 @@
-//! Connecting: address and credentials as they are now, and the settings of a connection.
+//! Connecting: the current address and credentials, and the settings of a connection.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -14,28 +14,28 @@ use super::{Connection, Database, DatabaseError};
 use crate::aws::DatabaseSecret;
 use crate::config::{ConfigError, Credentials, Pooler, connect_options, trust_rds};
 
-/// The server gives up on a statement after this long. Ours are look-ups by key: milliseconds.
+/// The server cancels a statement after this time. Ours are look-ups by key and take milliseconds.
 pub(super) const STATEMENT_TIMEOUT: &str = "1500ms";
 
-/// Longest that a migration waits for a connection. Nobody waits for its answer as for a request's.
+/// Timeout for the connection of a migration, which is less urgent than a request.
 const OWNER_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest that a start waits for its connection. A connection takes tens of milliseconds; a start has 10 s.
+/// Timeout for connecting during startup. A connection takes tens of milliseconds; startup may take 10 s.
 const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest that a job waits for the database: Aurora Serverless takes some 15 s to resume.
+/// How long a job waits for the database: Aurora Serverless takes about 15 s to resume.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two attempts of a job to connect.
+/// Between two connection attempts of a job.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Database {
-    /// Connects before there is a request, in at most 500 ms, so that the first one need not. A database that cannot be
-    /// reached is none of the start's business: the request will find out.
+    /// Connects before the first request, within 500 ms, so that it need not. If the database cannot be reached, startup
+    /// continues: the request will try again.
     ///
     /// # Errors
-    /// When its secret can be read, and cannot be used.
+    /// When its secret was read but is invalid.
     pub async fn connect_ahead(&self) -> Result<(), ConfigError> {
         let connecting = async {
-            // The requests of `local` may have come first.
+            // In `local`, requests may already be running.
             let _permit = self.permits.acquire().await;
             self.connect().await
         };
@@ -47,10 +47,10 @@ impl Database {
         Ok(())
     }
 
-    /// Connects, for a job that nobody waits for: for up to 30 s while the database resumes, restarts or is full.
+    /// Connects for a job, retrying for up to 30 s while the database resumes, restarts or has no free connection.
     ///
     /// # Errors
-    /// When it cannot be reached until then, or refuses us.
+    /// When it cannot be reached in that time, or rejects us.
     pub async fn wait_until_reachable(&self) -> Result<(), DatabaseError> {
         let deadline = Instant::now() + RESUME_TIMEOUT;
         loop {
@@ -59,7 +59,7 @@ impl Database {
                     self.keep(connection);
                     return Ok(());
                 }
-                Err(failure) if failure.may_pass() && Instant::now() < deadline => {
+                Err(failure) if failure.is_transient() && Instant::now() < deadline => {
                     sleep(RETRY_INTERVAL).await;
                 }
                 Err(failure) => return Err(failure.into()),
@@ -69,7 +69,7 @@ impl Database {
 
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
         let inner = match self.connect_with(self.connect_options().await?).await {
-            // A password that was rotated: the secret is read again, once.
+            // The password may have been rotated: read the secret again, once.
             Err(failure) if failure.refuses_password() && self.forget_secret() => {
                 self.connect_with(self.connect_options().await?).await?
             }
@@ -87,23 +87,23 @@ impl Database {
             .extra_float_digits(None)
             .disable_statement_logging();
         let options = match self.pooler {
-            // Nothing is looked up where others may put something. Wins over what a URL says.
+            // Names are not looked up in schemas that others can write to. Overrides the URL.
             Pooler::None => options.options([
                 ("statement_timeout", STATEMENT_TIMEOUT),
                 ("search_path", "pg_catalog,pg_temp"),
             ]),
-            // What PgBouncer and RDS Proxy do not let through is left out behind them.
+            // PgBouncer and RDS Proxy reject such options.
             Pooler::Transaction => options,
         };
         let connecting = timeout(ANSWER_TIMEOUT, options.connect()).await;
         Ok(connecting.map_err(|_| Failure::Timeout("a connection"))??)
     }
 
-    /// Address and credentials, as they are now.
+    /// The current address and credentials.
     pub(super) async fn connect_options(&self) -> Result<PgConnectOptions, Failure> {
         match &self.credentials {
             Credentials::Url => Ok(self.options.clone()),
-            // Boxed, so that the SDK's large futures are not part of everybody's.
+            // Boxed, so that the SDK's large futures do not enlarge every other future.
             Credentials::Iam => {
                 let (host, port) = (self.options.get_host(), self.options.get_port());
                 let token = Box::pin(self.aws.rds_token(host, port, self.options.get_username())).await?;
@@ -122,7 +122,7 @@ impl Database {
         }
     }
 
-    /// Whether there was a secret to forget.
+    /// Forgets the secret. Returns whether there was one.
     fn forget_secret(&self) -> bool {
         self.with_secret().take().is_some()
     }
@@ -132,7 +132,7 @@ impl Database {
     }
 }
 
-/// Connects to change the schema or a role. Settings are made in the transaction: poolers refuse them here.
+/// Connects to change the schema or a role. Settings are made in the transaction, since poolers reject them here.
 pub(super) async fn connect_as_owner(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let options = options
         .clone()
@@ -145,7 +145,7 @@ pub(super) async fn connect_as_owner(options: &PgConnectOptions) -> Result<PgCon
         .map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))?
 }
 
-/// `options` with what a secret states in the place of theirs.
+/// `options` overridden by the contents of a secret.
 fn with_secret(options: &PgConnectOptions, secret: &DatabaseSecret) -> Result<PgConnectOptions, ConfigError> {
     const ARN: &str = "DATABASE_SECRET_ARN";
     let mut options = options.clone();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_without_a_host_needs_one_from_the_url_and_never_means_this_machine() {
+    fn a_secret_without_a_host_takes_it_from_the_url_and_never_defaults_to_this_machine() {
         let secret = DatabaseSecret {
             username: Some("people".to_owned()),
             ..DatabaseSecret::default()

@@ -1,4 +1,4 @@
-//! One connection to PostgreSQL, and how a statement goes over it.
+//! A connection to PostgreSQL, and how statements are sent over it.
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -7,10 +7,10 @@ use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres};
 
 use crate::config::Pooler;
 
-/// One statement, to be sent with its arguments; perhaps twice.
+/// A statement, to be sent with its arguments, possibly twice.
 pub type Statement<A, T> = for<'a> fn(&'a mut Connection, &'a A) -> BoxFuture<'a, Result<T, sqlx::Error>>;
 
-/// One connection to PostgreSQL, safe behind every pooler.
+/// A connection to PostgreSQL that is safe behind any pooler.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) inner: PgConnection,
@@ -18,9 +18,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Behind a pooler that hands each transaction another server connection, the messages of one statement (Parse,
-    /// Bind) reach the same server only within an explicit transaction. No setting is sent with it, which would pin the
-    /// proxy's connection: the role has them.
+    /// Behind a pooler that gives each transaction another server connection, the messages of a statement (Parse, Bind)
+    /// reach the same server only within an explicit transaction. It contains no SET, which would pin the proxy's
+    /// connection: settings are attached to the role.
     pub(super) async fn execute_statement<A: Sync, T>(
         &mut self,
         arguments: &A,
@@ -36,8 +36,8 @@ impl Connection {
     }
 }
 
-/// Everything goes to the inner connection; behind a pooler with a statement that is prepared without a name, since
-/// a name would outlive the transaction on a server connection that the next client gets.
+/// Delegates to the inner connection. Behind a pooler, statements are prepared without a name: a named one would outlive
+/// the transaction, on a server connection that another client gets next.
 impl<'c> Executor<'c> for &'c mut Connection {
     type Database = Postgres;
 
@@ -81,7 +81,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
     }
 }
 
-/// A query with its own answer to whether its prepared statement gets a name.
+/// A query that decides for itself whether its prepared statement gets a name.
 struct Named<E> {
     query: E,
     named: bool,

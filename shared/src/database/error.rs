@@ -1,4 +1,4 @@
-//! Why a statement failed: what may be done about it, and what callers are told.
+//! Why a statement failed, whether it may be retried, and the error that callers get.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use super::MigrationError;
 use crate::aws::AwsError;
 use crate::config::ConfigError;
 
-/// A statement that the database did not answer with rows.
+/// A statement failed.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// The database cannot be reached, is too slow, refuses us or has another schema.
+    /// The database cannot be reached, is too slow, rejects us or has another schema.
     #[error("database unavailable: {0}")]
     Unavailable(String),
     /// The statement is wrong: a defect of ours.
@@ -20,13 +20,13 @@ pub enum DatabaseError {
     Defect(String),
 }
 
-/// Why a statement has no outcome.
+/// Why a statement failed.
 pub(super) enum Failure {
     Aws(AwsError),
-    /// The secret of the database cannot be used, whatever AWS does.
+    /// The secret of the database is invalid.
     Config(ConfigError),
     Driver(sqlx::Error),
-    /// Nothing came in time: what was waited for.
+    /// A timeout, with what was waited for.
     Timeout(&'static str),
 }
 
@@ -43,7 +43,7 @@ impl From<AwsError> for Failure {
 }
 
 impl Failure {
-    /// What the server said, as a code; none when it said nothing.
+    /// The SQLSTATE, if the server reported an error.
     fn sqlstate(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Driver(sqlx::Error::Database(error)) => error.code(),
@@ -51,27 +51,27 @@ impl Failure {
         }
     }
 
-    /// The server does not take our password (28P01), or asks for one that we have not (28000).
+    /// The server rejects our password (28P01) or asks for one that we do not have (28000).
     pub(super) fn refuses_password(&self) -> bool {
         matches!(self.sqlstate().as_deref(), Some("28P01" | "28000"))
     }
 
-    /// The server refused the statement for a reason that a new connection does not have: a plan from before a
-    /// migration (0A000), a prepared statement that is gone (26000), a primary that became a replica (25006).
+    /// The server rejected the statement for a reason that does not apply to a new connection: a plan from before a
+    /// migration (0A000), a prepared statement that no longer exists (26000), a primary that became a replica (25006).
     pub(super) fn needs_new_connection(&self) -> bool {
         matches!(self.sqlstate().as_deref(), Some("0A000" | "26000" | "25006"))
     }
 
-    /// Another transaction was in the way: a serialization failure (40001), a deadlock (40P01). Of the class, only
-    /// 40003 leaves open whether the statement was committed.
+    /// A conflict with another transaction: a serialization failure (40001) or a deadlock (40P01). Only 40003, of the same
+    /// class, leaves open whether the statement was committed.
     pub(super) fn is_conflict(&self) -> bool {
         self.sqlstate()
             .is_some_and(|code| code.starts_with("40") && code != "40003")
     }
 
-    /// The server ended the connection on purpose: a restart, a failover, an administrator (57P01 to 57P03), a limit on
-    /// idle sessions (57P05). It says so before a transaction is committed or between two, never after a commit that it
-    /// has not reported yet.
+    /// The server closed the connection deliberately: a restart, a failover, an administrator (57P01 to 57P03), or the
+    /// idle session timeout (57P05). It does so before a commit or between transactions, never between a commit and its
+    /// confirmation.
     fn is_shutdown(&self) -> bool {
         matches!(
             self.sqlstate().as_deref(),
@@ -79,13 +79,13 @@ impl Failure {
         )
     }
 
-    /// The statement did not run, or was rolled back: even one that writes may be sent again.
+    /// The statement did not run or was rolled back, so even one that writes may be sent again.
     pub(super) fn has_no_effect(&self) -> bool {
         self.needs_new_connection() || self.is_conflict() || self.is_shutdown()
     }
 
-    /// The database may be there in a moment: it starts, resumes, fails over or is full.
-    pub(super) fn may_pass(&self) -> bool {
+    /// The failure may be temporary: the database starts, resumes, fails over or has no free connection.
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Driver(sqlx::Error::Io(_)) => true,
             _ => self
@@ -94,13 +94,13 @@ impl Failure {
         }
     }
 
-    /// The connection is of no use any more, as opposed to the statement.
+    /// The connection is unusable, as opposed to the statement.
     pub(super) fn lost_connection(&self) -> bool {
         match self {
             Self::Driver(sqlx::Error::Database(error)) => error
                 .try_downcast_ref::<PgDatabaseError>()
                 .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
-            // sqlx reports a missing row and a value it cannot decode after the answer was read to its end.
+            // sqlx reports a missing row, or a value that it cannot decode, after reading the whole answer.
             Self::Driver(
                 sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_),
             ) => false,
@@ -133,7 +133,7 @@ impl From<Failure> for DatabaseError {
             Failure::Aws(error) => Self::Unavailable(error.to_string()),
             Failure::Config(error) => Self::Unavailable(error.to_string()),
             Failure::Driver(sqlx::Error::Database(error)) => {
-                // The server's own text may quote values (`Key (userid)=(…)`), so the log gets its code and names only.
+                // The server's message may quote values (`Key (userid)=(…)`), so only code and names are logged.
                 let code = error.code().unwrap_or_default().into_owned();
                 let constraint = error
                     .constraint()
@@ -154,11 +154,11 @@ impl From<Failure> for DatabaseError {
     }
 }
 
-/// SQLSTATEs (PostgreSQL, appendix A) that say something about the database rather than about our statement.
+/// SQLSTATEs (PostgreSQL, appendix A) that are due to the database rather than to our statement.
 fn unavailable(code: &str) -> bool {
     // Connection, authorization, transaction, resources, intervention (a timeout is 57014), system, internal.
     const CLASSES: [&str; 11] = ["08", "0A", "25", "28", "3D", "40", "53", "55", "57", "58", "XX"];
-    // Table, column, schema, function missing or forbidden: the schema is not (yet) the one this code needs.
+    // Table, column, schema or function missing or forbidden: the schema is not (yet) the one that this code needs.
     const SCHEMA: [&str; 5] = ["42P01", "42703", "3F000", "42883", "42501"];
     CLASSES.iter().any(|class| code.starts_with(class)) || SCHEMA.contains(&code)
 }

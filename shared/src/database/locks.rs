@@ -1,13 +1,13 @@
-//! Waiting for others, not for long, and naming them.
+//! Locks, with a limit on waiting for others, and the names of those who hold them.
 
 use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-/// Any number that nothing else locks: the first bytes of the name of this service.
+/// Key of the advisory lock: any number that nothing else uses, here the name of this service.
 const LOCK: i64 = 0x0070_656f_706c_6500;
 
-/// Lets one run after the other until the transaction ends.
+/// Waits for other runs, and makes them wait until the transaction ends.
 pub(super) async fn one_at_a_time(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOCK)
         .execute(connection)
@@ -15,8 +15,8 @@ pub(super) async fn one_at_a_time(connection: &mut PgConnection) -> Result<(), s
     Ok(())
 }
 
-/// Locks tables, named as SQL writes them, against everybody. All of the waiting takes at most `wait`: whoever comes after
-/// us, even to read, waits behind us.
+/// Locks tables (given as SQL) exclusively. Waits at most `wait` in total: everybody who wants to use them after us, even
+/// to read, queues behind us.
 pub(super) async fn exclusively(
     connection: &mut PgConnection,
     tables: &[String],
@@ -34,7 +34,7 @@ pub(super) async fn exclusively(
     Ok(())
 }
 
-/// Whether a statement gave up waiting: a lock, the statement's time, a deadlock.
+/// Whether a statement failed because of a lock: a lock timeout, a statement timeout or a deadlock.
 pub(super) fn gave_up(error: &sqlx::Error) -> bool {
     let code = error
         .as_database_error()
@@ -42,7 +42,7 @@ pub(super) fn gave_up(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("55P03" | "57014" | "40P01"))
 }
 
-/// Who holds a lock on a table of the schema `people`, or runs migrations, the oldest transaction first.
+/// Describes who holds a lock on a table of the schema `people` or runs migrations, oldest transaction first.
 pub(super) async fn holders(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     transaction

@@ -217,7 +217,9 @@ impl Migration<'_> {
                     ("search_path", "pg_catalog, pg_temp"),
                     ("statement_timeout", STATEMENT_TIMEOUT),
                 ];
-                roles::grant(connection, role, &schema::names("table"), &settings).await?
+                let mut relations = schema::names("table");
+                relations.extend(schema::names("view"));
+                roles::grant(connection, role, &relations, &settings).await?
             }
             None => Vec::new(),
         };

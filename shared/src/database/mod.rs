@@ -17,7 +17,9 @@ mod schema;
 
 use std::sync::Mutex;
 
+use chrono::TimeDelta;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::types::PgInterval;
 use tokio::sync::Semaphore;
 
 pub use self::adoption::canonical as canonical_userid;
@@ -82,5 +84,14 @@ impl Database {
         statement: Statement<A, T>,
     ) -> Result<T, DatabaseError> {
         self.run(Kind::Write, arguments, statement).await
+    }
+}
+
+/// A duration as PostgreSQL takes it. Months and days of an interval depend on the calendar, microseconds do not.
+pub(crate) fn interval(duration: TimeDelta) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: duration.num_microseconds().unwrap_or(i64::MAX),
     }
 }

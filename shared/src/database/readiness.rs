@@ -1,4 +1,4 @@
-//! Whether requests can be served.
+//! Readiness: whether requests can be served.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use sqlx::PgExecutor;
 
 use super::{Database, DatabaseError, MIGRATOR, within};
 
-/// Longest that readiness takes to find out; the contract of `/health` says 2 s.
+/// Timeout of the readiness check; `/health` has to answer within 2 s.
 const READINESS_BUDGET: Duration = Duration::from_millis(1_700);
 
-/// What `/health` tells.
+/// The result of the readiness check, for `/health`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// The database answered.
     pub database_up: bool,
-    /// Its schema against what this code needs.
+    /// Its schema, compared with the one that this code needs.
     pub schema: Schema,
-    /// Why requests cannot be served, for the log; none when they can.
+    /// Why requests cannot be served, for the log; `None` if they can.
     pub problem: Option<String>,
 }
 
-/// The schema of the database against what this code needs.
+/// The schema of the database, compared with the one that this code needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema {
-    /// Every migration that this code knows has run.
+    /// Every migration known to this code has run.
     Current,
     /// At least one has not.
     Behind,
-    /// Could not be found out.
+    /// Could not be determined.
     Unknown,
 }
 
 impl Database {
-    /// Finds out in one round trip and at most 1.7 s whether requests can be served.
+    /// Checks whether requests can be served, in one round trip and at most 1.7 s.
     pub async fn readiness(&self) -> Readiness {
         let known: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).collect();
         let count = self.read(&known, |connection, known| {
@@ -59,7 +59,7 @@ impl Database {
     }
 }
 
-/// `None` when the table of migrations is not one that we may or can read.
+/// `None` if the table of migrations cannot be read.
 async fn count_migrations(
     executor: impl PgExecutor<'_>,
     versions: &[i64],

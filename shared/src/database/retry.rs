@@ -1,4 +1,4 @@
-//! Statements: which connection they go over, how long they may take, and which of them are sent again.
+//! Running statements: choice of connection, timeouts and retries.
 
 use std::cell::Cell;
 use std::sync::PoisonError;
@@ -11,24 +11,24 @@ use super::error::Failure;
 use super::{Connection, Database, DatabaseError, Statement};
 use crate::config::Pooler;
 
-/// Longest that one request may wait for the database in all, however many statements it has: for a connection, for
-/// answers, for a second try. Keeps every answer under 3 s, far below the gateway's 30 s.
+/// Total time that one request may wait for the database, including connecting and retries, however many statements it
+/// has. Keeps every response under 3 s, far below the gateway's 30 s.
 pub const REQUEST_BUDGET: Duration = Duration::from_millis(2_600);
-/// No answer for longer than the server's own limit means that nobody is there any more.
+/// Timeout of a statement. Longer than the server's own, so the server must be gone when it expires.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_700);
-/// A connection used more recently than this is trusted without a ping.
+/// A connection used more recently than this is not pinged before use.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-/// Longest that a ping may take before the connection counts as dead.
+/// Timeout of a ping, after which the connection counts as dead.
 const PING_TIMEOUT: Duration = Duration::from_millis(400);
 
 tokio::task_local! {
-    /// How much longer the request that this task answers may wait for the database.
+    /// The remaining time that the current request may wait for the database.
     static REMAINING: Cell<Duration>;
 }
 
-/// Runs `work`, all of whose statements together may wait for `budget`; what does not fit is
-/// [`DatabaseError::Unavailable`]. Time that `work` spends otherwise, as on a hash, does not count. The boundary wraps
-/// each request in it; outside of it, each statement has [`REQUEST_BUDGET`] for itself.
+/// Runs `work`, whose statements together may wait for `budget`; beyond it they fail with
+/// [`DatabaseError::Unavailable`]. Time spent otherwise, for example on a hash, does not count. The HTTP boundary calls
+/// it for each request; elsewhere, each statement has [`REQUEST_BUDGET`] for itself.
 pub async fn within<T>(budget: Duration, work: impl Future<Output = T>) -> T {
     REMAINING.scope(Cell::new(budget), work).await
 }
@@ -38,12 +38,12 @@ pub(super) struct Idle {
     since: SystemTime,
 }
 
-/// What may be done when a connection dies under a statement.
+/// Whether a statement may be repeated when its connection dies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Running it twice changes nothing.
+    /// It may: running it twice changes nothing.
     Read,
-    /// Running it twice might.
+    /// It may not: running it twice could change something twice.
     Write,
 }
 
@@ -57,7 +57,7 @@ impl Database {
         let started = Instant::now();
         let budget = REMAINING.try_with(Cell::get).unwrap_or(REQUEST_BUDGET);
         let outcome = if budget.is_zero() {
-            // A statement that cannot be waited for is not sent.
+            // There is no time left to wait for the statement, so it is not sent.
             Err(Failure::Timeout("the database"))
         } else {
             timeout(budget, self.send(kind, arguments, statement))
@@ -90,7 +90,7 @@ impl Database {
         let connection = if failure.is_conflict() {
             self.connection().await?
         } else {
-            // Other idle connections are probably dead too, or have plans as old.
+            // Other idle connections are probably dead too, or have outdated plans as well.
             self.idle().clear();
             self.connect().await?
         };
@@ -104,7 +104,7 @@ impl Database {
         statement: Statement<A, T>,
     ) -> Result<T, Failure> {
         let outcome = timeout(ANSWER_TIMEOUT, connection.execute_statement(arguments, statement)).await;
-        // A connection that was abandoned in the middle of an answer is dropped, never given to the next request.
+        // A connection abandoned in the middle of an answer is dropped, never passed on to the next request.
         match outcome {
             Ok(Ok(value)) => {
                 self.keep(connection);
@@ -124,7 +124,7 @@ impl Database {
         }
     }
 
-    /// For the next statement.
+    /// Keeps a connection for the next statement.
     pub(super) fn keep(&self, connection: Connection) {
         self.idle().push(Idle {
             connection,
@@ -132,7 +132,7 @@ impl Database {
         });
     }
 
-    /// The connection used last, or a new one where that died while it was idle.
+    /// The most recently used connection, or a new one if it died while idle.
     async fn connection(&self) -> Result<Connection, Failure> {
         loop {
             let Some(Idle {
@@ -142,7 +142,7 @@ impl Database {
             else {
                 return self.connect().await;
             };
-            // A clock that was set back says nothing, so it counts as long ago.
+            // If the clock was set back, the idle time is unknown, so ping.
             let trusted = wall_clock()
                 .duration_since(since)
                 .is_ok_and(|idle| idle < TRUSTED_FOR);
@@ -158,8 +158,8 @@ impl Database {
     }
 }
 
-/// How long a connection was idle must include the time that the instance was frozen, which a monotonic clock may
-/// leave out. It decides on a ping, never on anything that a client sees.
+/// The idle time of a connection must include the time that the instance was frozen, which a monotonic clock may leave
+/// out. It only decides about a ping, never about anything that a client can see.
 #[expect(
     clippy::disallowed_methods,
     reason = "measures idle time across freezes, see above"

@@ -62,8 +62,10 @@ pub(super) async fn taken(
     connection: &mut PgConnection,
     adopted: &[Oid],
 ) -> Result<Vec<String>, sqlx::Error> {
-    let (tables, functions) = (schema::names("table"), schema::names("function"));
-    let mut relations = tables.clone();
+    let functions = schema::names("function");
+    let mut types = schema::names("table");
+    types.extend(schema::names("view"));
+    let mut relations = types.clone();
     relations.extend(schema::names("index"));
     sqlx::query_scalar!(
         r#"
@@ -90,7 +92,7 @@ pub(super) async fn taken(
         &relations,
         &functions,
         adopted,
-        &tables
+        &types
     )
     .fetch_all(connection)
     .await

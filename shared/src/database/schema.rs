@@ -8,7 +8,7 @@ use super::adoption;
 /// What [`lines`] reads from a database that was empty before the migrations. A test keeps the file current.
 static EXPECTED: &str = include_str!("../../../migrations/schema.txt");
 
-/// Every table, column, constraint, index and function of the schema `people`, sorted, one line each.
+/// Every table, view, column, constraint, index and function of the schema `people`, sorted, one line each.
 ///
 /// # Errors
 /// The driver's.
@@ -41,7 +41,7 @@ pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<String>
     Ok(missing.collect())
 }
 
-/// The names of all that is of a kind: `table`, `index`, `function`; with its table those of `column`.
+/// The names of all that is of a kind: `table`, `view`, `index`, `function`; with its table those of `column`.
 pub(super) fn names(kind: &str) -> Vec<String> {
     let subjects = EXPECTED.lines().map(subject);
     subjects

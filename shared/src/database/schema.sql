@@ -1,8 +1,9 @@
 -- What the schema people consists of, one line each; the driver's own table apart. Every line begins with a kind and a
 -- name. To be run with nothing but pg_catalog in the search path, so that every other name is qualified.
-SELECT format('table %s%s', c.relname, CASE c.relpersistence WHEN 'p' THEN '' ELSE ' not permanent' END) AS "line!"
+SELECT format('%s %s%s', CASE c.relkind WHEN 'v' THEN 'view' ELSE 'table' END, c.relname,
+              CASE c.relpersistence WHEN 'p' THEN '' ELSE ' not permanent' END) AS "line!"
 FROM pg_class c
-WHERE c.relnamespace = to_regnamespace('people') AND c.relkind = 'r' AND c.relname <> '_sqlx_migrations'
+WHERE c.relnamespace = to_regnamespace('people') AND c.relkind IN ('r', 'v') AND c.relname <> '_sqlx_migrations'
 UNION ALL
 SELECT format('column %s.%s %s%s%s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
               CASE WHEN a.attcollation = t.typcollation THEN '' ELSE ' collate ' || a.attcollation::regcollation END,
@@ -13,7 +14,7 @@ FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE c.relnamespace = to_regnamespace('people') AND c.relkind = 'r' AND c.relname <> '_sqlx_migrations'
+WHERE c.relnamespace = to_regnamespace('people') AND c.relkind IN ('r', 'v') AND c.relname <> '_sqlx_migrations'
 UNION ALL
 -- PostgreSQL 18 also counts "not null" among the constraints.
 SELECT format('constraint %s.%s %s%s', c.relname, k.conname, pg_get_constraintdef(k.oid),

@@ -9,6 +9,7 @@ use lambda_http::{Body, Request};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, FieldError};
+use crate::users::Change;
 use crate::validation::ValidationError;
 
 /// The largest body, in bytes, that is looked at.
@@ -110,6 +111,36 @@ impl Members {
             None | Some(Member::Null) => None,
             Some(Member::Text(text)) if text.is_empty() => None,
             Some(_) => self.required(field, parse),
+        }
+    }
+
+    /// Takes a text that may be absent, null or blank: all the same.
+    pub fn optional_text(
+        &mut self,
+        field: &'static str,
+        parse: impl FnOnce(&str) -> Result<String, ValidationError>,
+    ) -> Option<String> {
+        self.optional(field, parse).filter(|text| !text.is_empty())
+    }
+
+    /// Takes a member of a merge patch (RFC 7396): an absent one stays as it is, null or a blank one is cleared.
+    pub fn change(
+        &mut self,
+        field: &'static str,
+        parse: impl FnOnce(&str) -> Result<String, ValidationError>,
+    ) -> Change {
+        if self.members.contains_key(field) {
+            self.optional_text(field, parse)
+                .map_or(Change::Clear, Change::Set)
+        } else {
+            Change::Keep
+        }
+    }
+
+    /// Refuses a member, whatever it holds.
+    pub fn forbid(&mut self, field: &'static str) {
+        if self.members.remove(field).is_some() {
+            self.refuse(field, ValidationError::NotChangeable);
         }
     }
 

@@ -1,10 +1,9 @@
-//! From a gateway's event to a request, and from a response to what the gateway takes as its answer. Whatever an event
-//! holds becomes a request: nothing here panics, and there is no error.
+//! Converts a gateway's event to a request, and a response to the form that the gateway expects. Every event becomes a
+//! request: nothing here panics or returns an error.
 //!
-//! Both payload formats (2.0 of an HTTP API, 1.0 of a REST API) are read by the same rules: a member is looked for under
-//! each of its names, one of another type counts as absent, and what no function reads (the query string, cookies, the
-//! forwarded protocol) is not looked at. The conversion of `lambda_http` puts these into a URL, and panics where they
-//! make none.
+//! Both payload formats (2.0 of an HTTP API, 1.0 of a REST API) are read by the same rules: a member is looked up under
+//! each of its names, a member of the wrong type counts as absent, and what no function needs (query string, cookies,
+//! forwarded protocol) is ignored. The conversion in `lambda_http` builds a URL from these, and panics if it is invalid.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -18,37 +17,40 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use serde_json::value::RawValue;
 
-/// What the gateway says of a request, besides the request itself: an extension of the request. A client chooses nothing
-/// of it but the values of path parameters.
+/// The gateway's metadata of a request, an extension of the request. A client controls none of it except the values of
+/// path parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gateway {
-    /// The gateway's id of the request: visible ASCII.
+    /// The gateway's request id, in visible ASCII.
     pub request_id: Option<String>,
-    /// Where the request comes from.
+    /// The source address of the request.
     pub source_address: Option<IpAddr>,
-    /// The route that the gateway chose, as it is configured: `DELETE /auth/sessions/{session_id}`.
+    /// The route that the gateway matched, as configured: `DELETE /auth/sessions/{session_id}`.
     pub route: Option<String>,
-    /// The host name at which the gateway was reached.
+    /// The host name under which the gateway was called.
     pub domain_name: Option<String>,
-    /// Names and values of the parameters in the route's path.
+    /// Names and values of the path parameters.
     pub path_parameters: Vec<(String, String)>,
-    /// The event was no JSON object, so there is no request in it.
+    /// What the gateway's Lambda authorizer says of the caller, as names and values; empty without one.
+    pub authorizer: Vec<(String, String)>,
+    /// The event was not a JSON object, so it contains no request.
     pub unreadable: bool,
 }
 
 impl Gateway {
-    /// What the gateway says of `request`; nothing where no gateway was involved.
+    /// The metadata of `request`; empty if it did not come through a gateway.
     #[must_use]
     pub fn of(request: &Request) -> &Self {
-        static NOTHING: Gateway = Gateway {
+        static NONE: Gateway = Gateway {
             request_id: None,
             source_address: None,
             route: None,
             domain_name: None,
             path_parameters: Vec::new(),
+            authorizer: Vec::new(),
             unreadable: false,
         };
-        request.extensions().get().unwrap_or(&NOTHING)
+        request.extensions().get().unwrap_or(&NONE)
     }
 }
 
@@ -57,19 +59,27 @@ impl Gateway {
 pub struct Event(Option<Box<RawValue>>);
 
 impl<'de> Deserialize<'de> for Event {
-    /// Never an error: the runtime would answer with one of its own.
+    /// Never fails: the runtime would respond with an error of its own.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(Box::deserialize(deserializer).ok()))
     }
 }
 
-impl From<Event> for Request {
-    fn from(Event(json): Event) -> Self {
-        request(json.as_deref().map_or("", RawValue::get))
+impl Event {
+    /// As it arrived; empty where it was no JSON.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.0.as_deref().map_or("", RawValue::get)
     }
 }
 
-/// The request that the event in `json` tells of.
+impl From<Event> for Request {
+    fn from(event: Event) -> Self {
+        request(event.json())
+    }
+}
+
+/// The request in the event `json`.
 #[must_use]
 pub fn request(json: &str) -> Request {
     let mut event = Parts::default();
@@ -91,7 +101,7 @@ pub fn request(json: &str) -> Request {
             .and_then(string)
             .and_then(|address| address.parse().ok()),
         route: event.route_key.and_then(string).or_else(|| {
-            // Payload 1.0 has it in two parts.
+            // In payload 1.0 it is in two parts.
             let resource = event.resource.and_then(string)?;
             Some(format!("{} {resource}", request.method()))
         }),
@@ -103,16 +113,17 @@ pub fn request(json: &str) -> Request {
             .flatten()
             .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
             .collect(),
+        authorizer: event.authorizer.map(authorizer_context).unwrap_or_default(),
         unreadable: !json.starts_with('{'),
     };
     request.extensions_mut().insert(gateway);
     request
 }
 
-/// A string of the event. What a client sends need not be UTF-8, and JSON may have half a character (`"\ud800"`).
-type Text<'a> = Cow<'a, [u8]>;
+/// A string in the event, as bytes: a client may send invalid UTF-8, or an unpaired surrogate (`"\ud800"`) in JSON.
+pub type Text<'a> = Cow<'a, [u8]>;
 
-/// The members of an event that are of use, each as it stands in the JSON text where it is no string.
+/// The members of an event that we use. Those that are not strings are kept as JSON text.
 #[derive(Default)]
 struct Parts<'a> {
     headers: Option<&'a str>,
@@ -129,6 +140,7 @@ struct Parts<'a> {
     domain_name: Option<Text<'a>>,
     request_id: Option<Text<'a>>,
     source_ip: Option<Text<'a>>,
+    authorizer: Option<&'a str>,
 }
 
 impl<'a> Parts<'a> {
@@ -157,7 +169,8 @@ impl<'a> Parts<'a> {
                 b"stage" => self.stage = text(value),
                 b"domainName" => self.domain_name = text(value),
                 b"requestId" => self.request_id = text(value),
-                // The one is of payload 2.0, the other of 1.0.
+                b"authorizer" => self.authorizer = Some(value),
+                // Payload 2.0 and 1.0, respectively.
                 b"http" | b"identity" => {
                     for (name, value) in members(value) {
                         match &*name {
@@ -173,8 +186,20 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The members of a JSON object, the values as they stand in the text. Anything else has none.
-fn members(json: &str) -> Vec<(Text<'_>, &str)> {
+/// The strings in the context of a Lambda authorizer. An HTTP API nests them one level deeper than a REST API.
+fn authorizer_context(json: &str) -> Vec<(String, String)> {
+    let context = members(json);
+    let lambda = context.iter().find(|(name, _)| &**name == b"lambda");
+    let context = lambda.map_or(context.clone(), |(_, lambda)| members(lambda));
+    context
+        .into_iter()
+        .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
+        .collect()
+}
+
+/// The members of a JSON object, with the values as JSON text; empty for anything else.
+#[must_use]
+pub fn members(json: &str) -> Vec<(Text<'_>, &str)> {
     struct Members;
 
     impl<'de> Visitor<'de> for Members {
@@ -206,8 +231,9 @@ fn members(json: &str) -> Vec<(Text<'_>, &str)> {
         .unwrap_or_default()
 }
 
-/// The string that is all of `json`.
-fn text(json: &str) -> Option<Text<'_>> {
+/// `json` as a string, if it is one.
+#[must_use]
+pub fn text(json: &str) -> Option<Text<'_>> {
     serde_json::Deserializer::from_str(json)
         .deserialize_bytes(TextVisitor)
         .ok()
@@ -235,10 +261,10 @@ fn string(text: Text) -> Option<String> {
     String::from_utf8(text.into_owned()).ok()
 }
 
-/// A path that is none of a URL's becomes one that no route has.
+/// The path. An invalid one becomes `*`, which no route has.
 fn uri(raw_path: Option<Text>, path: Option<Text>, stage: Option<&[u8]>) -> Uri {
     let path = match raw_path {
-        // Payload 2.0 starts it with the stage, unless that is the default one.
+        // In payload 2.0 it begins with the stage, unless that is the default stage.
         Some(raw_path) => stage
             .and_then(|stage| raw_path.strip_prefix(b"/")?.strip_prefix(stage))
             .filter(|path| path.starts_with(b"/"))
@@ -251,7 +277,7 @@ fn uri(raw_path: Option<Text>, path: Option<Text>, stage: Option<&[u8]>) -> Uri 
         .map_or_else(|| Uri::from_static("*"), Uri::from)
 }
 
-/// Every header of the event. A REST API lists them all, and the last one of each name a second time by itself.
+/// All headers of the event. A REST API sends lists of all values, and separately the last value of each name.
 fn headers(single: Option<&str>, listed: Option<&str>) -> HeaderMap {
     let single = single.map(header_map).unwrap_or_default();
     let mut headers = listed.map(header_map).unwrap_or_default();
@@ -263,17 +289,17 @@ fn headers(single: Option<&str>, listed: Option<&str>) -> HeaderMap {
         .filter(|(name, _)| !headers.contains_key(*name))
         .collect();
     for (name, value) in unlisted {
-        // An error is a number of headers that no gateway lets pass.
+        // Fails only for more headers than any gateway accepts.
         let _ = headers.try_append(name, value.clone());
     }
     headers
 }
 
-/// Headers with one value each, or with a list of them.
+/// Headers with one value or a list of values each.
 fn header_map(json: &str) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
     for (name, value) in members(json) {
-        // No header that is looked for has a name that cannot be one.
+        // A header whose name is invalid is none that we read.
         let Ok(name) = HeaderName::from_bytes(&name) else {
             continue;
         };
@@ -289,9 +315,9 @@ fn header_map(json: &str) -> HeaderMap {
     headers
 }
 
-/// Adds a header. One whose value cannot be a header's counts as sent, so that a second credential does not go unnoticed,
-/// and as unreadable.
-fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
+/// Adds a header with the string in `json`. One with an invalid value is added as unreadable, so that a second credential
+/// does not go unnoticed.
+pub fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
     let value = text(json).and_then(|text| HeaderValue::from_bytes(&text).ok());
     let unreadable = || HeaderValue::from_bytes(b"\xff").ok();
     if json != "null"
@@ -301,7 +327,7 @@ fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
     }
 }
 
-/// A body that cannot be decoded is malformed as JSON and as a form.
+/// The body. One that cannot be decoded becomes bytes that are neither valid JSON nor a valid form.
 fn body(json: Option<&str>, is_base64: bool) -> Body {
     let malformed = || Body::Binary(vec![0xff]);
     let Some(json) = json.filter(|json| *json != "null") else {
@@ -317,7 +343,7 @@ fn body(json: Option<&str>, is_base64: bool) -> Body {
     }
 }
 
-/// A response as both gateways take it, for either payload format.
+/// A response in the form that both gateways expect, for either payload format.
 #[derive(Debug)]
 pub struct Answer(pub Response<Body>);
 
@@ -337,7 +363,7 @@ struct Headers<'a>(&'a HeaderMap);
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // A name occurs once; of one that did not, the values would make one list (RFC 9110 §5.3).
+        // Names are unique here; multiple values would be joined to one list (RFC 9110 §5.3).
         serializer.collect_map(self.0.keys().map(|name| {
             let values = self.0.get_all(name).iter();
             let values: Vec<_> = values

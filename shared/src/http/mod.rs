@@ -10,7 +10,7 @@ mod runtime;
 mod trusted_proxy;
 
 pub use reply::{HEADERS, Pause, RefusedFields, Reply};
-pub use request::source_address;
+pub use request::{path_parameter, request_id, source_address, user_agent};
 pub use route::{Handler, Route, Served, served};
-pub use runtime::{answer, run, serve};
+pub use runtime::{Instance, answer, now, observe, run, serve};
 pub use trusted_proxy::believe;

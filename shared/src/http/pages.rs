@@ -1,4 +1,4 @@
-//! Static files: part of the program, served like any other answer, and without any state.
+//! Static files, embedded in the program and served like any other response, without any state.
 
 use lambda_http::http::{HeaderName, HeaderValue, header};
 use lambda_http::{Body, Request, Response};
@@ -8,24 +8,24 @@ use super::runtime;
 use crate::error::Error;
 use crate::telemetry;
 
-/// A file and what a browser has to know of it. Its method is GET.
+/// A file served for GET, with its headers.
 pub struct Page {
     /// The path behind the gateway.
     pub path: &'static str,
     /// The header `Content-Type`.
     pub content_type: &'static str,
-    /// The header `Content-Security-Policy`: what a browser lets it do.
+    /// The header `Content-Security-Policy`.
     pub content_security_policy: &'static str,
-    /// What is sent.
+    /// The body.
     pub content: Content,
 }
 
 /// The content of a [`Page`].
 pub enum Content {
-    /// As it is.
+    /// Uncompressed.
     Text(&'static str),
-    /// Compressed with gzip, whatever the client says that it accepts: every browser takes it, and of a client that
-    /// says nothing it may be assumed (RFC 9110 §12.5.3).
+    /// Compressed with gzip, whatever the client accepts: every browser does, and a client that sends no
+    /// `Accept-Encoding` may be assumed to (RFC 9110 §12.5.3).
     Gzip(&'static [u8]),
 }
 
@@ -57,7 +57,7 @@ impl Page {
     }
 }
 
-/// Runs `pages` as a Lambda function until the service ends it. There are no settings.
+/// Serves `pages` as a Lambda function until the instance is shut down. There are no settings.
 ///
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
@@ -66,7 +66,7 @@ pub async fn run(pages: &'static [Page]) -> Result<(), lambda_http::Error> {
     runtime::answer_events(async |request| answer(pages, request).await).await
 }
 
-/// Answers a gateway's request with the page of its path.
+/// Answers a request with the page at its path.
 pub async fn answer(pages: &[Page], request: Request) -> Response<Body> {
     match pages.iter().find(|page| page.path == request.uri().path()) {
         Some(page) => page.serve(&request).await,

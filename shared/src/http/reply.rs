@@ -31,7 +31,8 @@ pub struct Reply {
     pub(super) code: u32,
     body: Body,
     headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) error: Option<Error>,
+    /// What went wrong, for the log.
+    pub error: Option<Error>,
 }
 
 #[derive(Serialize)]

@@ -12,10 +12,10 @@ use super::runtime::serve;
 use crate::app::{App, State};
 use crate::error::Error;
 
-/// Answers a request: what its function keeps, the request, the current time.
+/// Answers a request, given the state of its function, the request and the current time.
 pub type Handler<S> = for<'a> fn(&'a S, &'a Request, DateTime<Utc>) -> BoxFuture<'a, Result<Reply, Error>>;
 
-/// A route of a function. `S` is what the function keeps between requests.
+/// A route of a function. `S` is the state that the function keeps between requests.
 pub struct Route<S> {
     endpoint: LazyLock<Endpoint>,
     headers: &'static [(&'static str, &'static str)],
@@ -29,8 +29,8 @@ struct Endpoint {
 }
 
 impl<S> Route<S> {
-    /// A route with the method and the path that `D` describes: `#[utoipa::path]` on a handler `fn x` makes the type
-    /// `__path_x`, so they are written once, there.
+    /// A route with the method and path of `D`: `#[utoipa::path]` on a handler `fn x` generates the type `__path_x`, so they
+    /// are written once, there.
     #[must_use]
     pub const fn of<D: utoipa::Path>(handler: Handler<S>) -> Self {
         Self {
@@ -48,14 +48,14 @@ impl<S> Route<S> {
         }
     }
 
-    /// With these headers on each of its responses, besides those of all.
+    /// With additional headers on each of its responses.
     #[must_use]
     pub const fn with_headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Self {
         self.headers = headers;
         self
     }
 
-    /// Method and path, separated by one space: how an API gateway calls a route.
+    /// The route key of API Gateway: method and path, separated by one space.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.endpoint.key
@@ -83,17 +83,17 @@ fn method_name(method: &HttpMethod) -> &'static str {
     }
 }
 
-/// A route whose function keeps whatever it may: what is served beside the routes of other functions.
+/// A route of any function, whatever its state, so that routes of different functions can be served together.
 pub trait Served: Sync {
     /// In upper case.
     fn method(&self) -> &'static str;
-    /// As the gateway has it: `/auth/sessions/{session_id}`.
+    /// In the notation of API Gateway: `/auth/sessions/{session_id}`.
     fn path(&self) -> &str;
     /// Method and path, separated by one space.
     fn key(&self) -> &str;
-    /// Headers of each of its responses, besides those of all.
+    /// Additional headers of each of its responses.
     fn headers(&self) -> &'static [(&'static str, &'static str)];
-    /// Answers a request with what its function needs of `app`.
+    /// Answers a request with the part of `app` that its function needs.
     fn serve<'a>(&'a self, app: &'a App, request: Request) -> BoxFuture<'a, Response<Body>>;
 }
 
@@ -119,7 +119,7 @@ impl<S: State> Served for Route<S> {
     }
 }
 
-/// The routes of a function, to be listed beside those of other functions.
+/// The routes of a function, for a list with those of other functions.
 #[must_use]
 pub fn served<S: State>(routes: &'static [Route<S>]) -> Vec<&'static dyn Served> {
     routes.iter().map(|route| route as &dyn Served).collect()

@@ -33,29 +33,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
 pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_http::Error> {
-    telemetry::init(telemetry::standard_output);
-    let environment = &Environment::of_process();
-    let instance = &OnceCell::new();
-    let state = move || instance.get_or_try_init(|| Box::pin(S::load(environment)));
+    let instance = Instance::<S>::start().await;
     let trusted_proxy =
-        TrustedProxy::from_environment(environment).unwrap_or_else(|error| cannot_start(&error));
-    match state().await {
-        Ok(_) => {}
-        Err(error @ StartError::Config(_)) => cannot_start(&error),
-        // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
-        Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
-    }
-    // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
-    // what was begun beside the poll with it.
-    if let Some(state) = instance.get()
-        && let Err(error) = state.database().connect_ahead().await
-    {
-        cannot_start(&error);
-    }
+        TrustedProxy::from_environment(&instance.environment).unwrap_or_else(|error| cannot_start(&error));
     answer_events(async |mut request| {
         believe(&trusted_proxy, &mut request);
         if let Some(route) = route_of(routes, &request) {
-            let outcome = async { handle(state().await?, route, &request).await };
+            let outcome = async { handle(instance.state().await?, route, &request).await };
             answer(route.key(), route.headers(), &request, outcome).await
         } else {
             let outcome = async { check(&request).and(Err(Error::NotFound)) };
@@ -63,6 +47,47 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
         }
     })
     .await
+}
+
+/// An instance of a function, as the Lambda service starts it.
+pub struct Instance<S> {
+    environment: Environment,
+    state: OnceCell<S>,
+}
+
+impl<S: State> Instance<S> {
+    /// Sends logs to standard output, reads the settings and connects to the database. A setting that is missing or unusable
+    /// ends the process.
+    pub async fn start() -> Self {
+        telemetry::init(telemetry::standard_output);
+        let instance = Self {
+            environment: Environment::of_process(),
+            state: OnceCell::new(),
+        };
+        match instance.state().await {
+            // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
+            // what was begun beside the poll with it.
+            Ok(state) => {
+                if let Err(error) = state.database().connect_ahead().await {
+                    cannot_start(&error);
+                }
+            }
+            Err(error @ StartError::Config(_)) => cannot_start(&error),
+            // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
+            Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
+        }
+        instance
+    }
+
+    /// What the function keeps.
+    ///
+    /// # Errors
+    /// While a secret cannot be had.
+    pub async fn state(&self) -> Result<&S, StartError> {
+        self.state
+            .get_or_try_init(|| Box::pin(S::load(&self.environment)))
+            .await
+    }
 }
 
 /// Ends the start, which another try would end likewise.
@@ -140,9 +165,20 @@ pub async fn answer(
     request: &Request,
     outcome: impl Future<Output = Result<Reply, Error>>,
 ) -> Response<Body> {
+    let request_id = request_id(request);
+    let reply = observe(route, request, &request_id, outcome).await;
+    reply.into_response(&request_id, headers)
+}
+
+/// Makes a reply and a line of the log of whatever becomes of a request, within the time that a request may take.
+pub async fn observe(
+    route: &str,
+    request: &Request,
+    request_id: &str,
+    outcome: impl Future<Output = Result<Reply, Error>>,
+) -> Reply {
     static WARM: AtomicBool = AtomicBool::new(false);
     let started = Instant::now();
-    let request_id = request_id(request);
     let span = tracing::info_span!(
         "request",
         request_id,
@@ -154,18 +190,19 @@ pub async fn answer(
         let reply = database::within(database::REQUEST_BUDGET, outcome).await;
         let reply = reply.unwrap_or_else(Reply::from);
         log(&reply, started.elapsed(), !WARM.swap(true, Ordering::Relaxed));
-        reply.into_response(&request_id, headers)
+        reply
     }
     .instrument(span)
     .await
 }
 
 /// The one reading of the clock.
+#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "everything else takes the time as an argument"
 )]
-fn now() -> DateTime<Utc> {
+pub fn now() -> DateTime<Utc> {
     Utc::now()
 }
 

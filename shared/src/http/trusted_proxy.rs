@@ -1,4 +1,4 @@
-//! The source address behind a proxy of ours, of which the gateway sees only the proxy.
+//! The source address of requests that come through a trusted proxy, where the gateway sees only the proxy.
 
 use std::net::IpAddr;
 
@@ -10,19 +10,19 @@ use secrecy::ExposeSecret as _;
 use super::event::Gateway;
 use crate::config::TrustedProxy;
 
-/// The header that the distribution is told to add, with `TRUSTED_PROXY_SECRET`: a custom origin header, which replaces
-/// whatever a client sends under that name.
+/// The header in which the distribution sends `TRUSTED_PROXY_SECRET`: a custom origin header, which replaces a header of
+/// that name sent by a client.
 const SECRET_HEADER: &str = "x-origin-verify";
-/// Address and port of the client, by `CloudFront`.
+/// Address and port of the client, set by `CloudFront`.
 const VIEWER_ADDRESS: &str = "cloudfront-viewer-address";
 
-/// Has `request` come from where the trusted proxy says, if it did come through it. Otherwise, and where the proxy says
-/// nothing of use, what the gateway says stands.
+/// Sets the source address of `request` to the one that the trusted proxy states, if it came through the proxy. Otherwise,
+/// or if the proxy states no valid address, that of the gateway is kept.
 pub fn believe(proxy: &TrustedProxy, request: &mut Request) {
     let TrustedProxy::CloudFront(secret) = proxy else {
         return;
     };
-    // A MAC is compared in a time that tells nothing, neither of the secret nor of its length.
+    // Comparing MACs takes the same time whatever was sent, and reveals neither the secret nor its length.
     let secret = secret.expose_secret().as_bytes();
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let verified = only_value(request.headers(), SECRET_HEADER)
@@ -36,24 +36,24 @@ pub fn believe(proxy: &TrustedProxy, request: &mut Request) {
     }
 }
 
-/// The value of a header that is there once.
+/// The value of a header that was sent exactly once.
 fn only_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then(|| value.as_bytes())
 }
 
-/// The address in `198.51.100.10:46532`, `2001:db8::7:46532` or `[2001:db8::7]:46532`: there always is a port.
+/// The address in `198.51.100.10:46532`, `2001:db8::7:46532` or `[2001:db8::7]:46532`. There is always a port.
 fn viewer_address(value: &[u8]) -> Option<IpAddr> {
     let (address, port) = std::str::from_utf8(value).ok()?.rsplit_once(':')?;
-    // `parse` would take a sign.
-    let port_is_one =
+    // `parse` would accept a sign.
+    let valid_port =
         !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
     let address = match address.strip_prefix('[') {
         Some(bracketed) => IpAddr::V6(bracketed.strip_suffix(']')?.parse().ok()?),
         None => address.parse().ok()?,
     };
-    port_is_one.then_some(address)
+    valid_port.then_some(address)
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_is_believed_from_the_distribution_only() {
+    fn a_viewer_address_is_trusted_from_the_distribution_only() {
         let viewer = (VIEWER_ADDRESS, "198.51.100.10:46532");
         let secret = (SECRET_HEADER, SECRET);
         assert_eq!(source(&[viewer, secret]), "198.51.100.10");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_has_an_address_of_either_kind_and_a_port() {
+    fn a_viewer_address_is_of_either_kind_with_a_port() {
         for (value, address) in [
             ("198.51.100.10:1", Some("198.51.100.10")),
             ("2001:db8::7:46532", Some("2001:db8::7")),

@@ -1,4 +1,4 @@
-//! The work itself: computes hashes on the calling thread, in memory that is kept for the next one.
+//! Computes hashes on the calling thread, in memory that is reused for the next one.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -55,7 +55,7 @@ impl Hasher {
     ) -> Result<Verdict, HashError> {
         let parsed = stored.and_then(Stored::parse);
         if stored.is_some() && parsed.is_none() {
-            tracing::error!("a stored password hash is malformed or beyond its bounds");
+            tracing::error!("a stored password hash is malformed or exceeds the limits");
         }
         let right = match &parsed {
             Some(Stored::Argon2id {
@@ -77,12 +77,12 @@ impl Hasher {
             return Ok(Verdict::Wrong);
         }
         let current = parsed.is_some_and(|parsed| parsed.is_current(self.current_kind()));
-        // A replacement that cannot be made must not fail the login.
+        // A failure to make the replacement must not fail the log-in.
         let replacement = if current { None } else { self.hash(password).ok() };
         Ok(Verdict::Right { replacement })
     }
 
-    /// What new hashes are made with.
+    /// The kind of new hashes.
     fn current_kind(&self) -> Kind {
         Kind::Argon2id {
             version: Version::V0x13,
@@ -90,7 +90,7 @@ impl Hasher {
         }
     }
 
-    /// The work of a comparison that fails.
+    /// The work of a failed comparison.
     fn compute_dummy(&self, password: &Password, kind: Kind) -> Result<(), HashError> {
         match kind {
             Kind::Argon2id { version, parameters } => {
@@ -125,13 +125,13 @@ impl Hasher {
                 &mut hash,
                 &mut memory[..],
             );
-        self.give_back(memory);
+        self.keep_memory(memory);
         outcome.map_err(HashError::Argon2)?;
         Output::new(&hash).map_err(|_| HashError::Argon2(argon2::Error::OutputTooLong))
     }
 
-    /// bcrypt as the Python back end had it: over the first 72 bytes of what was typed, not normalized. A password that
-    /// NFC changes is tried in both forms, since people log in from other systems than they registered on.
+    /// bcrypt as the Python back end used it: over the first 72 bytes as typed, without normalization. A password that NFC
+    /// changes is tried in both forms, since people log in from other systems than the one they registered on.
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests record the work"))]
     fn bcrypt_verifies(&self, password: &Password, stored: &str) -> bool {
         #[cfg(test)]
@@ -148,15 +148,15 @@ impl Hasher {
         let kept = self.memory.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut memory = kept.unwrap_or_default();
         if memory.len() != blocks {
-            // Freed before the new one is there: never both at once.
+            // Freed before the new one is allocated: never both at once.
             memory = Vec::new();
             memory.resize(blocks, Block::new());
         }
         memory
     }
 
-    /// Keeps only what the configured parameters need; a stored hash may have needed more.
-    fn give_back(&self, memory: Vec<Block>) {
+    /// Keeps only buffers of the configured size; a stored hash may have needed a larger one.
+    fn keep_memory(&self, memory: Vec<Block>) {
         if memory.len() == self.parameters.blocks() {
             self.memory
                 .lock()
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_beyond_the_bounds_make_no_work() {
+    fn kinds_beyond_the_limits_are_not_computed() {
         let beyond = kinds(&[
             "",
             "$2b$15",
@@ -281,9 +281,9 @@ mod tests {
         assert_eq!(work_of_failure(None, &beyond).len(), 1);
     }
 
-    /// Below the boundary: they take about a second each, which a request's deadline may not leave on a busy machine.
+    /// A unit test, since each takes about a second: on a busy machine a request might miss its deadline.
     #[test]
-    fn hashes_at_the_bounds_are_computed() {
+    fn hashes_with_maximum_parameters_are_computed() {
         let hasher = Hasher::new(CONFIGURED);
         for stored in [
             "$argon2id$v=19$m=262144,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$oOhmZUyjLgi1tbYM62t3McRv+Qmh4ogkvcTWZlVygLQ",

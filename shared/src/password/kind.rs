@@ -1,4 +1,4 @@
-//! What a hash is made with, within bounds, and how much work that is.
+//! The kind of a hash (algorithm and parameters), its limits, and how much work it takes.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Params, Version};
@@ -14,21 +14,21 @@ pub struct Parameters {
     pub parallelism: u32,
 }
 
-/// The most that a hash may ask for, ours or a stored one: beyond it, whoever can write a row could stall us.
+/// Maximum parameters of a hash, new or stored: without a limit, anyone who can write a row could stall us.
 pub const MAX_PARAMETERS: Parameters = Parameters {
     memory_kib: 262_144,
     iterations: 10,
     parallelism: 4,
 };
 
-/// The most that a stored bcrypt hash may ask for, likewise. 14 takes about a second.
+/// Maximum cost of a stored bcrypt hash, for the same reason. 14 takes about a second.
 const MAX_BCRYPT_COST: u32 = 14;
 
-/// The most work, as [`Kind::work`] counts it, that a failed attempt does besides the kind of new hashes and its own: that
-/// of one hash at the bounds, about a second.
+/// Maximum work, in the unit of [`Kind::work`], of a failed attempt besides the current kind and its own: that of one
+/// hash with the maximum parameters, about a second.
 const MAX_DUMMY_WORK: u64 = MAX_PARAMETERS.memory_kib as u64 * MAX_PARAMETERS.iterations as u64;
 
-/// Bytes of a salt and of a hash (RFC 9106 §3.1, §4).
+/// Bytes of a new salt and of a new hash (RFC 9106 §3.1, §4).
 pub(super) const SALT_BYTES: usize = 16;
 pub(super) const HASH_BYTES: usize = 32;
 
@@ -56,7 +56,7 @@ impl Parameters {
     }
 }
 
-/// What a hash is made with: it decides how much work it is to verify one.
+/// Algorithm and parameters of a hash, which determine the work of verifying it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Argon2id {
@@ -69,11 +69,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// `$argon2id$v=19$m=19456,t=2,p=1` or `$2b$12`, and what follows in a hash. `None` for other algorithms and beyond the
-    /// bounds, where nothing is computed.
+    /// Parses `$argon2id$v=19$m=19456,t=2,p=1` or `$2b$12`, possibly followed by the rest of a hash. `None` for other
+    /// algorithms and beyond the limits: such a hash is never computed.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if text.starts_with("$2") {
-            // $2x$ marks hashes of a broken implementation.
+            // Not $2x$, which marks hashes of a broken implementation.
             let rest = ["$2a$", "$2b$", "$2y$"]
                 .iter()
                 .find_map(|prefix| text.strip_prefix(prefix))?;
@@ -92,7 +92,7 @@ impl Kind {
         if phc.algorithm.as_str() != "argon2id" {
             return None;
         }
-        // Without a version it is the one from before there were versions.
+        // A hash without a version is from before versions were introduced.
         let version = phc.version.map_or(Ok(Version::V0x10), Version::try_from).ok()?;
         let parameters = Parameters::of(&Params::try_from(phc).ok()?);
         let bounded = parameters.memory_kib <= MAX_PARAMETERS.memory_kib
@@ -101,9 +101,9 @@ impl Kind {
         bounded.then_some(Self::Argon2id { version, parameters })
     }
 
-    /// In KiB that Argon2id fills, about 0.4 µs each.
+    /// In KiB that Argon2id fills, each about 0.4 µs.
     fn work(self) -> u64 {
-        /// What the two rounds of bcrypt's key schedule take that each doubling of its cost doubles, in the same unit.
+        /// Work of one iteration of bcrypt's key schedule, in the same unit. A cost of n means 2^n iterations.
         const KIB_PER_BCRYPT_ROUND: u64 = 150;
         match self {
             Self::Argon2id { parameters, .. } => {
@@ -114,8 +114,8 @@ impl Kind {
     }
 }
 
-/// The kinds that a failed attempt computes, each once: that of new hashes, then those `in_use`, the cheapest first, as
-/// far as they are [`MAX_DUMMY_WORK`] together.
+/// The kinds that a failed attempt computes, each once: the current one, then those `in_use`, cheapest first, as long as
+/// their total is within [`MAX_DUMMY_WORK`].
 pub(super) fn kinds_to_compute(current: Kind, in_use: &[String]) -> Vec<Kind> {
     let mut others: Vec<Kind> = in_use.iter().filter_map(|kind| Kind::parse(kind)).collect();
     others.sort_by_key(|kind| kind.work());
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_kinds_make_no_more_work_than_one_hash_at_the_bounds() {
+    fn many_kinds_take_no_more_work_than_one_hash_with_maximum_parameters() {
         let current = Kind::parse("$argon2id$v=19$m=64,t=3,p=1").unwrap();
         let many: Vec<String> = (4..=14)
             .map(|cost| format!("$2b${cost:02}"))
@@ -145,7 +145,7 @@ mod tests {
         let work: u64 = computed.iter().skip(1).map(|kind| kind.work()).sum();
         assert_eq!(computed[0], current);
         assert!((MAX_DUMMY_WORK / 2..=MAX_DUMMY_WORK).contains(&work), "{work}");
-        // The one that almost all have in the Python back end's databases is among them.
+        // Includes the kind of almost all hashes in the Python back end's databases.
         assert!(computed.contains(&Kind::Bcrypt { cost: 12 }));
     }
 }

@@ -18,14 +18,14 @@ use crate::config::PasswordConfig;
 use crate::password_policy::PasswordPolicy;
 use crate::validation::ValidationError;
 
-/// A password as somebody typed it. Cannot be printed.
+/// A password as typed. Cannot be printed.
 pub struct Password(SecretString);
 
 impl Password {
-    /// A password to try. Nothing but NUL is refused: an old one may be short, and a wrong one is just wrong.
+    /// A password to verify. Only NUL is rejected: an old password may be short, and a wrong one is simply wrong.
     ///
     /// # Errors
-    /// When it has a NUL, which bcrypt would take for its end.
+    /// When it contains NUL, which bcrypt would treat as its end.
     pub fn new(typed: &str) -> Result<Self, ValidationError> {
         if typed.contains('\0') {
             return Err(ValidationError::Nul);
@@ -33,7 +33,19 @@ impl Password {
         Ok(Self(typed.into()))
     }
 
-    /// What is hashed: NFC, so that a password typed on another system is the same (NIST SP 800-63B-4 §3.1.1.2).
+    /// A password in a request.
+    ///
+    /// # Errors
+    /// When it is empty, and as [`Password::new`].
+    pub fn typed(typed: &str) -> Result<Self, ValidationError> {
+        if typed.is_empty() {
+            Err(ValidationError::Empty)
+        } else {
+            Self::new(typed)
+        }
+    }
+
+    /// The text to hash: NFC, so that a password typed on another system is the same (NIST SP 800-63B-4 §3.1.1.2).
     fn normalized(&self) -> SecretString {
         self.0.expose_secret().nfc().collect::<String>().into()
     }
@@ -42,13 +54,13 @@ impl Password {
 /// Why a password could not be hashed.
 #[derive(Debug, Error)]
 pub enum HashError {
-    /// The hash itself failed: a defect, or no memory.
+    /// Hashing failed: a defect, or out of memory.
     #[error("Argon2: {0}")]
     Argon2(argon2::Error),
-    /// The operating system gave no random bytes.
+    /// The operating system returned no random bytes.
     #[error("no random bytes")]
     Random,
-    /// The task that hashed is gone. Its own words are not shown: those of a panic may hold anything.
+    /// The hashing task ended early. Its message is not shown: that of a panic may contain anything.
     #[error("hashing ended early")]
     Task(#[from] tokio::task::JoinError),
     /// Shutting down.
@@ -56,20 +68,20 @@ pub enum HashError {
     Closed,
 }
 
-/// Whether a password is the one that a hash was made of.
+/// The result of comparing a password with a hash.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is. `replacement` is a hash to store in place of one of another kind or with other parameters.
+    /// They match. `replacement` is to be stored instead of a hash of another kind or with other parameters.
     Right {
         /// A PHC string.
         replacement: Option<String>,
     },
-    /// It is not, or there is no usable hash.
+    /// They do not match, or there is no usable hash.
     Wrong,
 }
 
-/// Hashes and verifies off the async thread, as many at once as there are processors, each with a memory of its own
-/// that is kept: without that, page faults are a third of the work and the heap grows by every hash.
+/// Hashes and verifies off the async thread, as many at a time as there are processors, each in a buffer that is reused:
+/// otherwise page faults are a third of the work and the heap grows with every hash.
 pub struct Passwords {
     hasher: Arc<Hasher>,
     permits: Arc<Semaphore>,
@@ -77,7 +89,7 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// As the settings say. Allocates nothing yet.
+    /// Allocates nothing yet.
     #[must_use]
     pub fn new(config: &PasswordConfig) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -96,17 +108,17 @@ impl Passwords {
     /// A PHC string for a new password.
     ///
     /// # Errors
-    /// When the machine fails, never because of the password.
+    /// When the machine fails; never because of the password.
     pub async fn hash(&self, password: Password) -> Result<String, HashError> {
         self.off_thread(move |hasher| hasher.hash(&password)).await
     }
 
-    /// Compares a password with a stored hash; without a usable one the verdict is `Wrong`. Every `Wrong` is the work of the
-    /// kind of new hashes and of each of `kinds_in_use`, once: else the time would tell whose hash is of which kind, and
-    /// who has none.
+    /// Compares a password with a stored hash; without a usable hash the verdict is `Wrong`. Every `Wrong` takes the same
+    /// work, one hash of the current kind and one of each of `kinds_in_use`: otherwise the time would reveal whose hash is
+    /// of which kind, and who has none.
     ///
     /// # Errors
-    /// When the machine fails, never because of the password or the stored hash.
+    /// When the machine fails; never because of the password or the stored hash.
     pub async fn verify(
         &self,
         password: Password,
@@ -117,7 +129,7 @@ impl Passwords {
             .await
     }
 
-    /// The permit goes with the work: a client that hangs up does not let another hash start before this one ended.
+    /// The permit moves with the work: a client that disconnects does not let another hash start before this one has ended.
     async fn off_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,

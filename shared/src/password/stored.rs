@@ -1,11 +1,11 @@
-//! A hash as it is stored.
+//! Hashes as they are stored.
 
 use argon2::password_hash::phc::{Output, PasswordHash};
 use argon2::{Params, Version};
 
 use super::kind::{HASH_BYTES, Kind, Parameters, SALT_BYTES};
 
-/// A stored hash within its bounds.
+/// A stored hash within the limits.
 pub(super) enum Stored<'a> {
     Argon2id {
         version: Version,
@@ -20,11 +20,11 @@ pub(super) enum Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// `None` for what is malformed, of an unknown kind, or would cost too much to compute.
+    /// `None` if it is malformed, of an unknown kind, or too expensive to compute.
     pub(super) fn parse(stored: &'a str) -> Option<Self> {
         match Kind::parse(stored)? {
             Kind::Bcrypt { cost } => {
-                // $2b$12$, and salt and hash in bcrypt's own base64.
+                // $2b$12$, then salt and hash in bcrypt's variant of base64.
                 let salt_and_hash = stored.get(7..)?;
                 let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
                 (salt_and_hash.len() == 53 && salt_and_hash.bytes().all(base64))
@@ -53,14 +53,14 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Whether it is as new ones are.
+    /// Whether it is like a new hash.
     pub(super) fn is_current(&self, current: Kind) -> bool {
         matches!(self, Self::Argon2id { salt, hash, .. }
             if self.kind() == current && salt.len() == SALT_BYTES && hash.len() == HASH_BYTES)
     }
 }
 
-/// A hash that no password is known for: its digest is all zero bits.
+/// A hash that no known password matches: its digest is all zero bits.
 pub(super) fn dummy_bcrypt_hash(cost: u32) -> String {
     format!("$2b${cost:02}${:.<53}", "")
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dummy_of_bcrypt_is_computed_and_matches_nothing() {
+    fn a_dummy_bcrypt_hash_is_computed_and_never_matches() {
         for cost in [4, 5] {
             let dummy = dummy_bcrypt_hash(cost);
             assert!(matches!(Stored::parse(&dummy), Some(Stored::Bcrypt { cost: c, .. }) if c == cost));

@@ -1,4 +1,4 @@
-//! One instance of every function in this process, and the bare statements and hash that its requests consist of.
+//! An instance of every function in this process, and the statements and hash alone, as baselines.
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chrono::{DateTime, Utc};
@@ -18,10 +18,10 @@ use uuid::Uuid;
 use crate::harness::{Database, PASSWORD, SECRET_KEY};
 use crate::instance::event;
 
-/// What the events of `tests/events` log in with.
+/// The userid in `tests/events`.
 pub const USERID: &str = "event-user";
 
-/// An instance with a database of its own and one user, and a second connection for bare statements.
+/// An instance with a new database and one user, and a second connection for statements alone.
 pub struct Bench {
     app: App,
     connection: PgConnection,
@@ -29,7 +29,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With `settings` besides the defaults.
+    /// With `settings`, and defaults for the rest.
     pub async fn new(settings: &[(&str, &str)]) -> Self {
         let database = Database::migrated().await;
         let mut environment: Environment = settings.iter().copied().collect();
@@ -77,12 +77,12 @@ impl Bench {
         token.expose().to_owned()
     }
 
-    /// What the boundary hands on after it has checked a token.
+    /// A verified token.
     pub fn verified(&self, token: &str) -> VerifiedToken {
         self.app.keys.verify(token, now()).expect("our own token")
     }
 
-    /// A request to be answered later, so that its making is not measured.
+    /// Creates a request in advance, so that this is not measured.
     pub fn request(name: &str, token: &str, userid: &str) -> Request {
         gateway_event::request(&event(name, token, userid))
     }
@@ -92,13 +92,14 @@ impl Bench {
     }
 
     pub async fn bare_me(&mut self, token: &VerifiedToken) {
-        let user = sessions::find_live_user(&mut self.connection, token).await;
-        assert_eq!(user.expect("it answers").as_ref(), Some(&self.user));
+        let session = sessions::find_live(&mut self.connection, token, None).await;
+        let user = session.expect("it answers").map(|session| session.user);
+        assert_eq!(user.as_ref(), Some(&self.user));
     }
 
     pub async fn bare_logout(&mut self, token: &VerifiedToken) {
         assert!(
-            sessions::end(&mut self.connection, token)
+            sessions::end(&mut self.connection, token, None)
                 .await
                 .expect("it answers")
         );
@@ -119,6 +120,10 @@ impl Bench {
             user_id: self.user.user_id,
             token: token.expect("signed").digest(),
             lifetime: self.app.keys.lifetime(),
+            max_idle: None,
+            password_version: 0,
+            user_agent: None,
+            address: source_address(request),
         };
         let opened = sessions::open(&mut self.connection, &session, &reservation, None).await;
         assert!(opened.expect("it answers"));
@@ -162,7 +167,7 @@ fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// A hash with the parameters of an instance that is told to make the smallest ones.
+/// A hash with the smallest parameters.
 pub fn smallest_hash() {
     let params = Params::new(8, 1, 1, None).expect("the smallest there are");
     let mut memory = vec![Block::new(); params.block_count()];
@@ -172,7 +177,7 @@ pub fn smallest_hash() {
         .expect("hashed");
 }
 
-/// Argon2id with the default parameters, as the crate's documentation shows it: it allocates for each hash.
+/// Argon2id with the default parameters as in the crate's documentation, which allocates for each hash.
 pub fn documented_hash() {
     let mut hash = [0; 32];
     argon2id()
@@ -180,7 +185,7 @@ pub fn documented_hash() {
         .expect("hashed");
 }
 
-/// The same in a memory that is kept.
+/// The same in reused memory.
 pub fn hash_in(memory: &mut [Block]) {
     let mut hash = [0; 32];
     argon2id()
@@ -188,12 +193,12 @@ pub fn hash_in(memory: &mut [Block]) {
         .expect("hashed");
 }
 
-/// A memory for [`hash_in`].
+/// Memory for [`hash_in`].
 pub fn memory() -> Vec<Block> {
     vec![Block::new(); Params::DEFAULT.block_count()]
 }
 
 fn argon2id() -> Argon2<'static> {
-    // 19456 KiB, two passes, one lane: the crate's defaults and ours.
+    // 19456 KiB, two passes, one lane: the defaults of the crate and ours.
     Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
 }

@@ -1,4 +1,4 @@
-//! One instance of a function, and the Lambda runtime API that it talks to.
+//! An instance of a function, and the Lambda runtime API that it polls.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -17,16 +17,16 @@ use tokio::sync::{Mutex, mpsc};
 use crate::harness::SECRET_KEY;
 use crate::{binary, root};
 
-/// Longest that anything here takes; beyond it, something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Far more than anything here takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What an instance asks and tells, with the moment at which it did.
+/// A call of the instance to the runtime API.
 enum Call {
     Next,
     Response(Value),
 }
 
-/// A running function with a runtime API of its own; killed at the end.
+/// A running function with its own runtime API; killed at the end.
 pub struct Instance {
     process: Child,
     events: mpsc::UnboundedSender<String>,
@@ -39,8 +39,8 @@ struct RuntimeApi {
 }
 
 impl Instance {
-    /// Starts a function whose first event waits for it. The milliseconds from its start to its first poll, and to its
-    /// first answer.
+    /// Starts a function with a waiting event. Also returns the milliseconds from exec to the first poll and to the first
+    /// response.
     pub async fn start(name: &str, settings: &[(&str, &str)], event: &str) -> (Self, f64, f64) {
         let (mut instance, started) = Self::spawn(name, settings, Some(event)).await;
         let polled = instance.poll().await;
@@ -53,7 +53,7 @@ impl Instance {
         )
     }
 
-    /// Starts a function and waits until it asks for its first event.
+    /// Starts a function and waits for its first poll.
     pub async fn start_idle(name: &str, settings: &[(&str, &str)]) -> Self {
         let (mut instance, _) = Self::spawn(name, settings, None).await;
         instance.poll().await;
@@ -98,7 +98,7 @@ impl Instance {
         (instance, started)
     }
 
-    /// Has it answer an event.
+    /// Sends an event and waits for the response.
     pub async fn invoke(&mut self, event: &str) {
         self.events.send(event.to_owned()).expect("the API is there");
         self.answer().await;
@@ -123,14 +123,14 @@ impl Instance {
     }
 
     async fn call(&mut self) -> (Instant, Call) {
-        tokio::time::timeout(PATIENCE, self.calls.recv())
+        tokio::time::timeout(TIMEOUT, self.calls.recv())
             .await
             .expect("the function calls in time")
             .expect("the API is there")
     }
 
-    /// A line of `/proc/PID/status`, in MiB: `VmRSS` is what it has in memory, `RssAnon` what of
-    /// it is not a file's, `VmHWM` the most it had.
+    /// A line of `/proc/PID/status`, in MiB: `VmRSS` is the resident memory, `RssAnon` the part of it that is not from
+    /// files, `VmHWM` the maximum.
     pub fn memory(&self, line: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux");
         let kibibytes = status
@@ -183,7 +183,7 @@ fn milliseconds(from: Instant, to: Instant) -> f64 {
     (to - from).as_secs_f64() * 1e3
 }
 
-/// An event of `tests/events`, with this token and userid.
+/// An event in `tests/events`, with this token and userid.
 pub fn event(name: &str, token: &str, userid: &str) -> String {
     let file = root().join(format!("tests/events/{name}.json"));
     let text = fs::read_to_string(file).expect("an event");

@@ -1,5 +1,5 @@
-//! (d) Instructions of a handler without hash and database: those of a warm request in this process, less those of its
-//! bare statements and a hash of the same, smallest parameters. Counted by valgrind, so the same each time.
+//! (d) Instructions of a handler without hash and database: those of a warm request in this process, minus those of its
+//! statements and hash alone, with the smallest parameters. Counted by valgrind, so reproducible.
 
 use std::env;
 use std::process::Command;
@@ -8,14 +8,14 @@ use crate::bench::{Bench, USERID, smallest_hash};
 use crate::report::{Against, Report};
 use crate::runtime;
 
-/// What makes this program run one case.
+/// Argument that makes this program run a single case.
 pub const FLAG: &str = "--case";
 
-/// Requests of the smaller and of the larger run. The difference is free of what happens once.
+/// Requests of the smaller and of the larger run. The difference does not include initialization.
 const FEW: usize = 20;
 const MANY: usize = 120;
 
-/// Counts, where valgrind is installed.
+/// Counts instructions, if valgrind is installed.
 pub fn measure(report: &mut Report) {
     report.title("Instructions in this process for each warm request; the database's own are not in it");
     if Command::new("valgrind").arg("--version").output().is_err() {
@@ -60,7 +60,7 @@ fn of_one(case: &str) -> f64 {
     (counted[1] - counted[0]) / requests / 1e3
 }
 
-/// What valgrind watches.
+/// Runs a case, under valgrind.
 pub fn run_case(arguments: &[String]) {
     let [case, requests] = arguments else {
         panic!("a case and a number of requests")

@@ -1,4 +1,4 @@
-//! (b) Warm latency of each handler, over that of its bare statements and of its bare hash.
+//! (b) Warm latency of each handler, compared with that of its statements alone and its hash alone.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use crate::harness::PASSWORD;
 use crate::report::{Against, Report, median, quantile};
 use crate::{Effort, runtime};
 
-/// Measures on a database of its own. What is compared is done in turns.
+/// Measures on a new database. What is compared is run in turns.
 pub fn measure(report: &mut Report, effort: Effort) {
     report.title("Warm latency in this process, over the bare statements and the bare hash");
-    // As deployed: every line of the log is made. They go nowhere.
+    // As deployed, every line of the log is formatted, but discarded here.
     let _log = tracing::subscriber::set_default(shared::telemetry::subscriber(std::io::sink));
     runtime().block_on(async {
         let mut bench = Bench::new(&[]).await;
@@ -34,7 +34,7 @@ async fn me(report: &mut Report, effort: Effort, bench: &mut Bench) {
         let request = Bench::request("me", &token, "");
         let answered = timed(bench.answer(&functions::me::ROUTES[0], request)).await;
         let bare_answered = timed(bench.bare_me(&verified)).await;
-        // The first rounds warm up.
+        // The first rounds are a warm-up.
         if round >= 100 {
             handler.push(answered);
             bare.push(bare_answered);
@@ -132,7 +132,7 @@ async fn register(report: &mut Report, effort: Effort, bench: &mut Bench) {
     let mut memory = bench::memory();
     let (mut handler, mut statements, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..effort.samples(200) {
-        // As long as the userid of the event.
+        // Of the same length as the userid in the event.
         let request = Bench::request("register", "", &format!("pupil-{round:04}"));
         handler.push(timed(bench.answer(&functions::register::ROUTES[0], request)).await);
         let userid = format!("bare--{round:04}");

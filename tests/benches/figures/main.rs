@@ -1,9 +1,8 @@
-//! `cargo bench --bench figures`: what a request costs, each figure beside its baseline from the same
-//! run. Machines differ and are noisy, so it is the ratios that count. Prints a table and writes `target/figures.json`.
-//! Asserts nothing.
+//! `cargo bench --bench figures`: what a request costs, each figure with a baseline from the same run. Machines differ
+//! and are noisy, so only the ratios count. Prints a table and writes `target/figures.json`. Asserts nothing.
 //!
 //! After `--`: names of parts (`size start latency wire instructions memory`) to run only these; `--quick` for a tenth of
-//! the samples; `--compare FILE` for the ratios of a saved `figures.json` beside this run's.
+//! the samples; `--compare FILE` to show the ratios of a saved `figures.json` as well.
 
 #[path = "../../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]
@@ -33,14 +32,14 @@ use std::process::Command;
 
 use report::Report;
 
-/// How many samples the parts take.
+/// Determines the number of samples.
 #[derive(Clone, Copy)]
 pub struct Effort {
     quick: bool,
 }
 
 impl Effort {
-    /// `full` of a full run, a tenth of them of a quick one.
+    /// `full` in a full run, a tenth of it in a quick one.
     fn samples(self, full: usize) -> usize {
         if self.quick { full.div_ceil(10) } else { full }
     }
@@ -51,7 +50,7 @@ fn main() {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    // This program again, under valgrind.
+    // This is a child process under valgrind.
     if let Some(position) = arguments
         .iter()
         .position(|argument| argument == instructions::FLAG)
@@ -99,8 +98,8 @@ fn binary(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
 
-/// Builds `hello` and these functions, each from the directory of its package, as a deployment does: so neither has the
-/// features that another package asks for.
+/// Builds `hello` and these functions, each in the directory of its package, like a deployment, so that features required
+/// by other packages are not enabled.
 fn build(functions: &[&str]) {
     for (package, names) in [("tests/benches/hello", &["hello"][..]), ("functions", functions)] {
         let status = Command::new(env!("CARGO"))

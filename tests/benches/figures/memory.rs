@@ -1,4 +1,4 @@
-//! (e) Memory of one instance: idle, and after many log-ins.
+//! (e) Memory of an instance: idle, and after many log-ins.
 
 use crate::harness::{Database, Service};
 use crate::instance::{Instance, event};
@@ -17,7 +17,7 @@ pub fn measure(report: &mut Report, effort: Effort) {
         let settings = [("DATABASE_URL", &*database.url)];
         for name in ["hello", "me", "login"] {
             let instance = Instance::start_idle(name, &settings).await;
-            // It connects while it waits.
+            // Give it time to settle.
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             let against = if name == "hello" {
                 Against::Nothing
@@ -30,7 +30,7 @@ pub fn measure(report: &mut Report, effort: Effort) {
                 "MiB",
                 &against,
             );
-            // The rest is code, in the page cache.
+            // The rest is code, shared through the page cache.
             report.add(
                 &format!("{name}: of it, its own"),
                 instance.memory("RssAnon"),

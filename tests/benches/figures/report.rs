@@ -1,19 +1,19 @@
-//! The table that people read and the file that programs read.
+//! The printed table and the JSON file.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// What a figure is measured against.
+/// What a figure is compared with.
 pub enum Against {
-    /// A baseline of the same run, and the ratio to it that is the target, if there is one.
+    /// A baseline from the same run, and the target for the ratio, if there is one.
     Baseline {
         what: &'static str,
         value: f64,
         target: Option<f64>,
     },
-    /// An absolute target.
+    /// An absolute maximum.
     Most(f64),
     /// Nothing.
     Nothing,
@@ -26,7 +26,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Empty; beside it, the file of an earlier run.
+    /// An empty report, optionally compared with the file of an earlier run.
     pub fn new(saved: Option<&Path>) -> Self {
         let saved = saved.map(|file| {
             let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -38,7 +38,7 @@ impl Report {
         }
     }
 
-    /// Begins a part.
+    /// Starts a section.
     pub fn title(&mut self, title: &str) {
         println!("\n{title}\n");
         let saved = if self.saved.is_some() { "  saved" } else { "" };
@@ -48,7 +48,7 @@ impl Report {
         );
     }
 
-    /// Adds a figure. `value` is a median where there is more than one sample.
+    /// Adds a figure. `value` is the median if there are several samples.
     pub fn add(&mut self, name: &str, value: f64, unit: &str, against: &Against) {
         let (baseline, ratio, target) = match *against {
             Against::Baseline {
@@ -116,7 +116,7 @@ fn number(value: f64, unit: &str) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// The value that a share of the samples stays under: 0.5 is the median.
+/// The quantile of the samples: 0.5 is the median.
 pub fn quantile(samples: &mut [f64], share: f64) -> f64 {
     samples.sort_unstable_by(f64::total_cmp);
     #[expect(

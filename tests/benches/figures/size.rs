@@ -1,4 +1,4 @@
-//! (f) What is uploaded and loaded.
+//! (f) Sizes of the binaries and the uploaded zips.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn binary_size(file: &Path) -> f64 {
     megabytes(file)
 }
 
-/// As SAM packs it: Python's zipfile.
+/// Packed with Python's zipfile, as SAM does.
 fn zip_size(file: &Path) -> f64 {
     let zip = std::env::temp_dir().join(format!("people-{}.zip", Uuid::new_v4()));
     let status = Command::new("python3")

@@ -1,11 +1,11 @@
-//! (a) From `exec` to the runtime's first poll, and to the first answer.
+//! (a) From `exec` to the first poll of the runtime, and to the first response.
 
 use crate::harness::{Database, Service};
 use crate::instance::{Instance, event};
 use crate::report::{Against, Report, median};
 use crate::{Effort, build, runtime, tls_server};
 
-/// Measures starts of `hello` and of `me` in turns.
+/// Measures starts of `hello` and `me`, in turns.
 pub fn measure(report: &mut Report, effort: Effort) {
     build(&["me"]);
     report.title("Start of an instance: from exec to its first poll, and to its first answer");

@@ -8,7 +8,7 @@ use crate::proxy::{Link, Proxy};
 use crate::report::{Against, Report};
 use crate::{runtime, tls_server};
 
-/// Every request cold (on an instance of its own) and warm.
+/// Every request, cold (on a new instance) and warm.
 pub fn measure(report: &mut Report) {
     report.title("On the wire: round trips and packets with data, both ways, of each request");
     runtime().block_on(async {
@@ -41,7 +41,7 @@ pub fn measure(report: &mut Report) {
 /// The target for `me` on a new connection with TLS and SCRAM.
 const COLD_OVER_TLS: Option<f64> = Some(9.0);
 
-/// TCP's own round trip, which the proxy does not see.
+/// The round trip of the TCP handshake, which the proxy does not see.
 const HANDSHAKE: usize = 1;
 
 async fn count(
@@ -88,7 +88,7 @@ async fn count(
         &Against::Nothing,
     );
 
-    // Each statement has been sent once.
+    // Each statement has been prepared.
     let warm = Service::on(database.clone(), settings);
     let token = warm.token_of_new_user("bob").await;
     warm.get("/auth/me", &token).await;

@@ -1,5 +1,5 @@
-//! Clients in a closed loop: each sends its next request when the answer to the last one has come, without a pause, on
-//! a connection that it keeps.
+//! Clients in a closed loop: each sends its next request immediately after the response to the last one, on the same
+//! connection.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,18 +11,18 @@ use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-/// What some clients saw.
+/// The results of some clients.
 #[derive(Default)]
 pub struct Seen {
-    /// Milliseconds of every request that was answered with 200.
+    /// Milliseconds of every request with status 200.
     pub times: Vec<f64>,
-    /// How many were not.
+    /// Number of other responses.
     pub refused: usize,
-    /// From the first request to the last answer.
+    /// From the first request to the last response.
     pub seconds: f64,
 }
 
-/// Lets `clients` clients send `requests` to `port` for `duration`, in turns and none of them two clients at once.
+/// Has `clients` clients send `requests` to `port` for `duration`. No request is sent by two clients at the same time.
 pub async fn run(
     port: u16,
     requests: &Arc<Vec<Vec<u8>>>,
@@ -69,12 +69,12 @@ pub async fn run(
     Ok(all)
 }
 
-/// One request on a connection of its own: the status.
+/// The status of one request on a new connection.
 pub async fn once(port: u16, request: &[u8]) -> io::Result<u16> {
     Client::connect(port).await?.send(request).await
 }
 
-/// One connection. Speaks as much HTTP/1.1 as the answers need, so that it takes little of the processors.
+/// A connection. Supports only as much HTTP/1.1 as needed, to use little CPU time.
 struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -90,7 +90,7 @@ impl Client {
         })
     }
 
-    /// Sends a request and reads its answer to the end: the status.
+    /// Sends a request and reads the whole response. Returns the status.
     async fn send(&mut self, request: &[u8]) -> io::Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();

@@ -1,4 +1,4 @@
-//! A database with any number of users and sessions, as the service would have filled it.
+//! Databases with any number of users and sessions, filled as the service would.
 
 use local::postgres::Server;
 use shared::config::{Config, Environment, PasswordConfig};
@@ -10,16 +10,16 @@ use uuid::Uuid;
 
 use crate::harness::{Database, PASSWORD, SECRET_KEY};
 
-/// People who log in and have a live session. As many at every size, so that what differs is the tables only.
+/// People who log in and have a live session. The same number at every size, so that only the tables differ.
 pub const ACTIVE: u32 = 1_000;
 
-/// Of all users one in so many has a count of failed log-ins.
+/// One in this many users has a count of failed log-ins.
 const USERS_PER_ATTEMPT: u32 = 10;
 
-/// The `n`th userid: in another order than the rows, as names are.
+/// The `n`th userid, as SQL. Sorted differently from the rows, as names are.
 const USERID: &str = "left(md5(n::text), 6) || '-' || n";
 
-/// How to remove every constraint and every index of a schema, and how to make them again.
+/// Statements to drop every constraint and index of the schema, and to create them again.
 const DEFINITIONS: &str = "
     SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) AS remove,
            format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) AS make,
@@ -40,13 +40,13 @@ pub struct Person {
     pub token: String,
 }
 
-/// Settings of a service that shall accept the people's tokens.
+/// Settings for a service that has to accept the tokens of these people.
 pub const TOKEN_SETTINGS: [(&str, &str); 2] = [
     ("SECRET_KEY", SECRET_KEY),
     ("ACCESS_TOKEN_EXPIRE_MINUTES", "1440"),
 ];
 
-/// A new database `name` on `server` with `rows` users, each with one session, most of which are over.
+/// A new database `name` on `server` with `rows` users, each with one session, most of which have ended.
 pub async fn database_with(
     server: &Server,
     name: &str,
@@ -84,7 +84,7 @@ async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
     options.disable_statement_logging().connect().await
 }
 
-/// Who will be active, in a table `active` of this connection: every so manieth of all rows.
+/// The active people, evenly spread over all rows, also in a temporary table `active`.
 async fn people(connection: &mut PgConnection, rows: u32) -> Result<Vec<Person>, sqlx::Error> {
     let environment: Environment = TOKEN_SETTINGS
         .into_iter()
@@ -128,7 +128,7 @@ async fn people(connection: &mut PgConnection, rows: u32) -> Result<Vec<Person>,
     Ok(people)
 }
 
-/// Fills the tables without their constraints and indexes, then makes those again, which is many times faster.
+/// Fills the tables without constraints and indexes, and then recreates these, which is many times faster.
 async fn fill(connection: &mut PgConnection, rows: u32, hash: &str) -> Result<(), sqlx::Error> {
     connection
         .execute(

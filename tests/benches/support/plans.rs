@@ -1,9 +1,9 @@
-//! The plans that the server really used, for the statements that the service really sent and for those inside the
-//! database's functions: the module `auto_explain` writes them to the server's log.
+//! The plans that the server used for the statements of the service, including those inside the database's functions:
+//! the module `auto_explain` logs them.
 
 use serde_json::Value;
 
-/// Settings of a connection whose every statement is explained, as parameters of its URL.
+/// URL parameters for a connection whose statements are all explained.
 pub const EXPLAINED: &str = "&options[session_preload_libraries]=auto_explain\
     &options[auto_explain.log_min_duration]=0\
     &options[auto_explain.log_nested_statements]=on\
@@ -16,24 +16,24 @@ pub const EXPLAINED: &str = "&options[session_preload_libraries]=auto_explain\
 pub struct Plan {
     /// The statement, on one line.
     pub statement: String,
-    /// Sent by the service, as opposed to run within one of the database's functions.
+    /// Whether it was sent by the service, not run inside one of the database's functions.
     pub sent: bool,
-    /// How each table was read, in the server's words.
+    /// How each table was read, in the terms of the server.
     pub scans: Vec<String>,
-    /// The most rows that it read in one of these ways, those included that it had no use for.
+    /// The maximum rows read by one of these, including rows that were filtered out.
     pub rows_read: f64,
-    /// Pages of tables and indexes that were looked at, those of the functions that it calls included.
+    /// Pages of tables and indexes read, including those by called functions.
     pub pages: u64,
 }
 
 impl Plan {
-    /// Whether a table was read from its beginning to its end.
+    /// Whether a whole table was read.
     pub fn has_sequential_scan(&self) -> bool {
         self.scans.iter().any(|scan| scan.starts_with("Seq Scan"))
     }
 }
 
-/// Those in a log, in the order in which the statements ended.
+/// The plans in a log, in the order in which the statements ended.
 pub fn in_log(log: &str) -> Vec<Plan> {
     let mut plans = Vec::new();
     let mut lines = log.lines().peekable();
@@ -54,7 +54,7 @@ pub fn in_log(log: &str) -> Vec<Plan> {
         let statement = explained["Query Text"].as_str().unwrap_or_default();
         plans.push(Plan {
             statement: statement.split_whitespace().collect::<Vec<_>>().join(" "),
-            // The server adds where a statement comes from, unless a client sent it.
+            // The server adds the context of a statement, unless a client sent it.
             sent: lines.peek().is_none_or(|line| !line.contains("CONTEXT:  ")),
             scans,
             rows_read,
@@ -64,13 +64,13 @@ pub fn in_log(log: &str) -> Vec<Plan> {
     plans
 }
 
-/// Adds how a part of a plan and its own parts read tables; the most rows that one of them read.
+/// Adds how a node of a plan and its children read tables, and the maximum rows that one of them read.
 fn collect_scans(node: &Value, scans: &mut Vec<String>) -> f64 {
     let text = |member: &str| node[member].as_str();
     let scan = match (text("Node Type"), text("Index Name"), text("Relation Name")) {
         (Some(kind), Some(index), Some(table)) => Some(format!("{kind} using {index} on {table}")),
         (Some(kind), Some(index), None) => Some(format!("{kind} on {index}")),
-        // What writes a row names its table too, and reads nothing.
+        // Nodes that write also name a table, but read nothing.
         (Some(kind), None, Some(table)) if kind != "ModifyTable" => Some(format!("{kind} on {table}")),
         _ => None,
     };

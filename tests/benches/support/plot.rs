@@ -1,18 +1,18 @@
-//! Pictures of the results, on a white ground so that dark viewers show them too.
+//! Charts of the results, on a white background so that they are readable in dark mode.
 
 use std::path::Path;
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
-/// Several panels beside each other in one SVG file.
+/// Several panels side by side in one SVG file.
 pub struct Picture {
     pub title: String,
     pub panels: Vec<Panel>,
 }
 
-/// One pair of axes. The horizontal one is logarithmic and marks the values that were measured, the vertical one is
-/// linear from 0 or logarithmic.
+/// One chart. The horizontal axis is logarithmic with ticks at the measured values, the vertical one is linear from 0 or
+/// logarithmic.
 pub struct Panel {
     pub title: String,
     pub x_label: &'static str,
@@ -21,13 +21,13 @@ pub struct Panel {
     pub lines: Vec<Line>,
 }
 
-/// One line with its name in the legend.
+/// A line with its name in the legend.
 pub struct Line {
     pub name: String,
     pub points: Vec<(f64, f64)>,
 }
 
-/// Distinguishable with any colour vision, and from each other in grey.
+/// Distinguishable with any colour vision, and in greyscale.
 const COLOURS: [RGBColor; 4] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -94,7 +94,7 @@ impl Panel {
             .x_desc(self.x_label)
             .y_desc(self.y_label)
             .x_label_formatter(&|x| short(*x))
-            // Sums of steps of a tenth are not exact.
+            // Sums of 0.1 are not exact.
             .y_label_formatter(&|y| format!("{}", (y * 1e4).round() / 1e4))
             .light_line_style(TRANSPARENT)
             .draw()?;
@@ -112,7 +112,7 @@ impl Panel {
                 .map(|point| Circle::new(*point, 3, colour.filled()));
             chart.draw_series(dots)?;
         }
-        // Where a line seldom is: over the low latencies of few clients, under what is far from 0.
+        // Where lines rarely are: above the low latencies of few clients, or below values far from 0.
         let legend = if self.logarithmic {
             SeriesLabelPosition::UpperLeft
         } else {
@@ -128,7 +128,7 @@ impl Panel {
     }
 }
 
-/// A number as short as it can be read: 16, 1 thousand, 10 million.
+/// A number in short form: 16, 1 thousand, 10 million.
 fn short(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{} million", v / 1e6),
@@ -137,7 +137,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// A logarithmic axis with a mark at each value that was measured and nowhere else.
+/// A logarithmic axis with ticks at the measured values only.
 struct Measured(Vec<f64>);
 
 impl Ranged for Measured {
@@ -146,7 +146,7 @@ impl Ranged for Measured {
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
         let (first, last) = (self.0[0].ln(), self.0[self.0.len() - 1].ln());
-        // A little room at both ends.
+        // Some margin at both ends.
         let share = 0.06 + 0.88 * (value.ln() - first) / (last - first).max(f64::EPSILON);
         let length = f64::from(limit.1 - limit.0);
         #[expect(clippy::cast_possible_truncation, reason = "a pixel of the picture")]

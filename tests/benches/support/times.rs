@@ -1,8 +1,8 @@
-//! What a number of measured times come to.
+//! Statistics of measured times.
 
 use serde_json::{Value, json};
 
-/// Percentiles of a number of times, in milliseconds.
+/// Percentiles, in milliseconds.
 #[derive(Clone, Copy)]
 pub struct Percentiles {
     pub p50: f64,
@@ -11,7 +11,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of at least one time.
+    /// Needs at least one time.
     pub fn of(mut times: Vec<f64>) -> Self {
         times.sort_unstable_by(f64::total_cmp);
         let [p50, p95, p99] = [50, 95, 99].map(|percent| times[(times.len() - 1) * percent / 100]);
@@ -23,7 +23,7 @@ impl Percentiles {
     }
 }
 
-/// To four decimal places: the rest is noise.
+/// Rounds to four decimal places; the rest is noise.
 pub fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }

@@ -1,4 +1,4 @@
-//! The `Authorization` header: an accepted token is a b64token (RFC 6750 §2.1) that stands in the one header.
+//! The `Authorization` header: an accepted token is a b64token (RFC 6750 §2.1), and is the one in the only header.
 #![no_main]
 
 use lambda_http::http::header::AUTHORIZATION;
@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use shared::auth::bearer;
 use shared::error::Error;
 
-// Header values, separated by line feeds, which no value can have.
+// Header values, separated by line feeds, which a value cannot contain.
 fuzz_target!(|bytes: &[u8]| {
     let values: Vec<HeaderValue> = bytes
         .split(|byte| *byte == b'\n')

@@ -1,4 +1,4 @@
-//! Bodies: JSON and forms. Whatever a client sends, nothing panics, and what is accepted means the same to other parsers.
+//! Bodies, JSON and forms: nothing panics, and accepted input is read the same way by other parsers.
 #![no_main]
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use shared::http::body::{Members, form_parameters};
 use shared::error::Error;
 
-/// Members that are taken below, as a handler takes them; the second of each pair has to be there.
+/// Members to read, as a handler does, and whether they are required.
 const FIELDS: [(&str, bool); 6] = [
     ("userid", true),
     ("password", true),
@@ -24,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
     form(bytes);
 });
 
-/// Accepted are exactly the objects of `serde_json` without a repeated member, with the same text in each member.
+/// Accepts exactly the objects that `serde_json` accepts and that have no repeated member, with the same values.
 fn json(bytes: &[u8]) {
     let request = http::Request::post("/user/register")
         .header("content-type", "application/json")
@@ -62,7 +62,7 @@ fn json(bytes: &[u8]) {
     assert_eq!(named, refused);
 }
 
-/// Members at every depth, of repeated ones the last.
+/// Number of members at every depth; repeated ones count once.
 fn count_members(value: &Value) -> usize {
     match value {
         Value::Array(elements) => elements.iter().map(count_members).sum(),
@@ -71,7 +71,7 @@ fn count_members(value: &Value) -> usize {
     }
 }
 
-/// Members at every depth of a well-formed text: the colons outside of its strings.
+/// Number of members at every depth of well-formed JSON: the colons outside strings.
 fn count_colons(json: &[u8]) -> usize {
     let (mut colons, mut in_string, mut escaped) = (0, false, false);
     for byte in json {
@@ -86,7 +86,7 @@ fn count_colons(json: &[u8]) -> usize {
     colons
 }
 
-/// An accepted form has no repeated parameter and says what the WHATWG's parser reads.
+/// An accepted form has no repeated parameter, and the same values as with the WHATWG's parser.
 fn form(bytes: &[u8]) {
     let Ok(parameters) = form_parameters(bytes) else {
         return;

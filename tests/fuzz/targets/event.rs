@@ -1,4 +1,4 @@
-//! A gateway's event: whatever its bytes are, it becomes a request, without a panic and without an error.
+//! A gateway's event: any bytes become a request, without a panic or an error.
 #![no_main]
 
 use lambda_http::http::HeaderValue;
@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let path = request.uri().path();
     assert!(path.starts_with('/') || path == "*", "no path");
     if gateway.unreadable {
-        assert!(request.headers().is_empty(), "headers of nothing");
-        assert!(matches!(request.body(), Body::Empty), "a body of nothing");
+        assert!(request.headers().is_empty(), "headers without an event");
+        assert!(matches!(request.body(), Body::Empty), "a body without an event");
     }
 });

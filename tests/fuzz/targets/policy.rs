@@ -1,4 +1,4 @@
-//! What may be registered: one canonical form for each userid, and no field that is not what it was checked to be.
+//! Fields of a registration: each userid has one canonical form, and accepted values satisfy what they were checked for.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use shared::users::{self, UserId};
 use shared::validation::ValidationError;
 use unicode_normalization::UnicodeNormalization;
 
-// A userid, a user name, an e-mail address and a password, separated by a byte that UTF-8 does not have.
+// A userid, a user name, an e-mail address and a password, separated by a byte that does not occur in UTF-8.
 fuzz_target!(|bytes: &[u8]| {
     let mut texts = bytes.split(|byte| *byte == 0xff).map(String::from_utf8_lossy);
     let [typed, user_name, email, sent] = std::array::from_fn(|_| texts.next().unwrap_or_default());
@@ -36,7 +36,7 @@ fn userid(typed: &str) {
         typed.nfd().collect(),
         typed.nfkc().collect(),
     ] {
-        assert_eq!(UserId::canonical(&spelling), canonical, "a spelling of its own");
+        assert_eq!(UserId::canonical(&spelling), canonical, "a different userid for another spelling");
     }
     let Ok(accepted) = UserId::new(typed) else {
         return;
@@ -45,32 +45,32 @@ fn userid(typed: &str) {
     assert_eq!(
         UserId::new(accepted.as_str()).as_ref(),
         Ok(&accepted),
-        "its own form is refused"
+        "its canonical form is rejected"
     );
     let userid = accepted.as_str();
     assert!((1..=64).contains(&userid.chars().count()));
     assert!(!userid.chars().any(|c| c.is_control() || c.is_whitespace()));
 }
 
-/// An accepted value is what was sent but for surrounding white space, and would be accepted again.
-fn field(check: fn(&str) -> Result<String, ValidationError>, most: usize, sent: &str) {
+/// An accepted value is the input without surrounding white space, and is accepted again.
+fn field(check: fn(&str) -> Result<String, ValidationError>, max: usize, sent: &str) {
     let Ok(accepted) = check(sent) else {
         return;
     };
     assert_eq!(accepted, sent.trim());
-    assert!(accepted.chars().count() <= most);
+    assert!(accepted.chars().count() <= max);
     assert!(!accepted.chars().any(char::is_control));
     assert_eq!(check(&accepted), Ok(accepted));
 }
 
-/// The length that the contract states, no NUL, and one judgement for the spellings of one password.
+/// The documented length, no NUL, and the same result for all normalizations of a password.
 fn password(typed: &str, context: &[&str]) {
     let policy = PasswordPolicy::new(8, &["people".to_owned()]);
-    let judge = |typed: &str| policy.check(typed, context).map(|_| ());
-    let judgement = judge(typed);
-    assert_eq!(judge(&typed.nfd().collect::<String>()), judgement);
-    assert_eq!(judge(&typed.nfc().collect::<String>()), judgement);
-    if judgement.is_ok() {
+    let check = |typed: &str| policy.check(typed, context).map(|_| ());
+    let result = check(typed);
+    assert_eq!(check(&typed.nfd().collect::<String>()), result);
+    assert_eq!(check(&typed.nfc().collect::<String>()), result);
+    if result.is_ok() {
         assert!((8..=128).contains(&typed.nfc().count()));
         assert!(!typed.contains('\0'));
     }

@@ -1,4 +1,4 @@
-//! Tokens: without the key nobody makes one that verifies, and with the key only what the contract allows.
+//! Tokens: without the key, none verifies except the signed one; with the key, only those that are allowed.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -32,7 +32,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     })
 });
 
-/// The one token that was signed.
+/// The signed token.
 static SIGNED: LazyLock<String> = LazyLock::new(|| {
     let token = KEYS.sign(SESSION, USER, "alice", NOW).expect("signs");
     token.expose().to_owned()
@@ -40,18 +40,18 @@ static SIGNED: LazyLock<String> = LazyLock::new(|| {
 
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {
-    /// Anything.
+    /// Arbitrary bytes.
     Raw(&'a [u8]),
     /// The signed token, changed.
     Changed(Vec<Change<'a>>),
-    /// Its header or claims, changed before they were encoded; its signature.
+    /// The signed token with changes to the decoded header and claims.
     Recoded {
         header: Vec<Change<'a>>,
         claims: Vec<Change<'a>>,
     },
-    /// Any header and claims, signed with the right key.
+    /// Arbitrary header and claims, signed with the right key.
     Forged { header: &'a [u8], claims: &'a [u8] },
-    /// Claims of the right shape, signed with the right key.
+    /// Well-formed claims, signed with the right key.
     Claimed {
         iat: i64,
         exp: i64,
@@ -83,7 +83,7 @@ enum Shape {
 }
 
 fuzz_target!(|input: Input| {
-    // Verifies, or this target would find nothing.
+    // Otherwise this target would find nothing.
     assert!(KEYS.verify(&SIGNED, NOW).is_ok());
     match input {
         Input::Raw(bytes) => only_the_signed_one(bytes),
@@ -127,7 +127,7 @@ fn id(last_byte: u8) -> String {
     Uuid::from_u128(last_byte.into()).to_string()
 }
 
-/// Header and claims as JSON, and the signature as it is.
+/// Header and claims as JSON, and the encoded signature.
 fn parts() -> (Vec<u8>, Vec<u8>, &'static str) {
     let mut parts = SIGNED.split('.');
     let mut next = || parts.next().expect("three parts");
@@ -138,7 +138,7 @@ fn parts() -> (Vec<u8>, Vec<u8>, &'static str) {
 fn changed(token: &[u8], changes: &[Change]) -> Vec<u8> {
     let mut token = token.to_vec();
     for change in changes {
-        // Always within the token, so that few inputs change nothing.
+        // Always within the token, so that few inputs are without effect.
         let length = token.len();
         let within = |at: u16| usize::from(at) % (length + 1);
         let byte = |at: u16| usize::from(at) % length.max(1);
@@ -177,7 +177,7 @@ fn only_the_signed_one(token: &[u8]) {
     }
 }
 
-/// Signs with the right key. A token that then verifies has the exact header, and claims that hold.
+/// Signs with the right key. A token that verifies then has the exact header, and valid claims.
 fn only_what_is_allowed(header: &[u8], claims: &[u8]) {
     let signed = format!(
         "{}.{}",
@@ -204,6 +204,6 @@ fn only_what_is_allowed(header: &[u8], claims: &[u8]) {
     );
     assert!(
         claims.exp - claims.iat <= i64::from(MAX_LIFETIME_MINUTES) * 60,
-        "too long a life"
+        "the lifetime is too long"
     );
 }

@@ -1,4 +1,4 @@
-//! The changes that make an earlier back end's tables ours.
+//! Carries out the conversion of an earlier back end's tables.
 
 use std::fmt::Write as _;
 
@@ -7,16 +7,16 @@ use sqlx::{Executor as _, PgConnection};
 use super::columns::{self, quoted};
 use super::{Change, Plan};
 
-/// What a session loses: nobody is logged in with a raw token any more.
+/// Columns that are overwritten in every session: raw tokens are erased, and all sessions end.
 pub(super) const ENDED: [&str; 3] = ["token", "login_time", "logout_time"];
 
-/// Carries the plans out, users first. What was done, for people.
+/// Carries out the plans, users first. Returns a human-readable report.
 pub(in crate::database) async fn adopt(
     connection: &mut PgConnection,
     plans: &[Plan],
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut report = Vec::new();
-    // Sessions first: their foreign key rests on an index of the users.
+    // Sessions first: their foreign key depends on an index of the users.
     for plan in plans.iter().rev() {
         rename_and_drop(connection, plan, &mut report).await?;
     }
@@ -32,7 +32,7 @@ pub(in crate::database) async fn adopt(
     Ok(report)
 }
 
-/// The table under the name that the service knows.
+/// The new name of the table, in SQL.
 fn name_of(plan: &Plan) -> &'static str {
     if plan.table.is_of_users() {
         "people.\"user\""
@@ -76,7 +76,7 @@ async fn rename_and_drop(
     Ok(())
 }
 
-/// Types, defaults and nullability, in one pass over the table.
+/// Changes types, defaults and nullability in one pass over the table.
 async fn change_columns(
     connection: &mut PgConnection,
     plan: &Plan,
@@ -89,7 +89,7 @@ async fn change_columns(
     for (column, _) in needed {
         actions.push(format!("ALTER COLUMN {column} DROP DEFAULT"));
     }
-    // But the key, which comes first.
+    // Except the key, which comes first.
     for (column, _) in &needed[1..] {
         actions.push(format!("ALTER COLUMN {column} DROP NOT NULL"));
     }
@@ -110,7 +110,7 @@ async fn change_columns(
             let change = plan.changes.iter().find(|change| change.column == column);
             change.map_or(column, |change| &*change.using)
         };
-        // Writes the table anew, so that no raw token is left in it.
+        // Rewrites the table, so that no raw token is left in it.
         actions.push("ALTER COLUMN token TYPE text USING NULL::text".to_owned());
         for column in ["login_time", "logout_time"] {
             let using = using(column);
@@ -130,7 +130,7 @@ async fn change_columns(
 
 async fn complete_users(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
     let userid = &plan.userid;
-    // To set the type of a column writes the table once; an UPDATE would leave every row twice in it.
+    // Setting the type of a column rewrites the table once; an UPDATE would leave every row in it twice.
     let sql = format!(
         r#"
         UPDATE people."user" SET reg_time = now() WHERE reg_time IS NULL;
@@ -147,7 +147,7 @@ async fn complete_users(connection: &mut PgConnection, plan: &Plan) -> Result<()
     Ok(())
 }
 
-/// Of a user who is gone, a session is kept without one.
+/// Sessions of users who no longer exist are kept without a user.
 const COMPLETE_SESSIONS: &str = r#"
     UPDATE people.user_session s SET user_id = NULL
     WHERE user_id IS NOT NULL AND NOT EXISTS (SELECT FROM people."user" u WHERE u.user_id = s.user_id);
@@ -159,7 +159,7 @@ const COMPLETE_SESSIONS: &str = r#"
         ADD CONSTRAINT user_session_user_id_fkey FOREIGN KEY (user_id) REFERENCES people."user" (user_id)
             ON DELETE CASCADE"#;
 
-/// Writes users and sessions as the service does, and takes them back: what the catalogue did not tell.
+/// Writes users and sessions as the service does, and rolls back: finds what the catalogue does not show.
 pub(in crate::database) async fn try_to_write(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     connection
         .execute(

@@ -1,7 +1,7 @@
-//! Adoption: the tables of an earlier back end become ours, before the migrations make what is still missing.
+//! Adoption: converts the tables of an earlier back end to ours, before the migrations create what is still missing.
 //!
-//! First everything that could be in the way is looked for, in the catalogue and in the rows, with the tables locked; only
-//! if there is nothing, something is changed.
+//! With the tables locked, the catalogue and the rows are checked for everything that could prevent it. Only if nothing is
+//! found is anything changed.
 
 mod apply;
 mod columns;
@@ -22,29 +22,29 @@ use super::schema;
 /// A table of an earlier back end.
 pub(super) struct OldTable {
     pub oid: Oid,
-    /// As SQL writes it.
+    /// Its name in SQL.
     pub label: String,
-    /// The name that it gets.
+    /// Its new name.
     name: &'static str,
-    /// The name that it has.
+    /// Its present name.
     found: String,
-    /// Why it cannot be adopted, whatever its columns.
+    /// Why it cannot be adopted, regardless of its columns.
     unusable: Option<String>,
 }
 
 impl OldTable {
-    /// Whether its rows are users, not sessions.
+    /// Whether its rows are users; otherwise they are sessions.
     pub(super) fn is_of_users(&self) -> bool {
         self.name == "user"
     }
 }
 
-/// How a table becomes ours.
+/// How a table is converted.
 pub(super) struct Plan {
     table: OldTable,
     changes: Vec<Change>,
     dropped: Dropped,
-    /// The expression that makes the userid of a user.
+    /// The SQL expression for the userid of a user.
     userid: String,
 }
 
@@ -56,7 +56,7 @@ struct Change {
     using: String,
 }
 
-/// The tables of the seed, in both of its spellings, and what is wrong with their number.
+/// The tables of the earlier back end, under either of their names, and what prevents their adoption.
 pub(super) async fn find(connection: &mut PgConnection) -> Result<(Vec<OldTable>, Vec<String>), sqlx::Error> {
     let found = sqlx::query!(
         r#"
@@ -108,13 +108,13 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<(Vec<OldTable>
     Ok((tables, obstacles))
 }
 
-/// How many rows a table has.
+/// The number of rows of a table.
 pub(super) async fn rows_of(connection: &mut PgConnection, table: &OldTable) -> Result<i64, sqlx::Error> {
     let sql = format!("SELECT count(*) FROM {}", table.label);
     sqlx::query_scalar(&sql).fetch_one(connection).await
 }
 
-/// Looks for what is in the way, adds it to `obstacles`, and plans the rest.
+/// Plans the conversion of a table, and adds what prevents it to `obstacles`.
 pub(super) async fn plan(
     connection: &mut PgConnection,
     table: OldTable,
@@ -201,14 +201,14 @@ pub(super) async fn plan(
                 shown: Some(name.clone()),
             });
         }
-        rows::look(connection, label, key, &checks, obstacles).await?;
+        rows::check(connection, label, key, &checks, obstacles).await?;
         if obstacles.len() == known {
             if using(key) != quoted(key) {
                 rows::repeated_keys(connection, label, key, &using(key), obstacles).await?;
             }
             if table.is_of_users() {
                 rows::clashes(connection, label, &using("user_name"), &userid, obstacles).await?;
-                // From here on the columns have their new types.
+                // It is evaluated when the columns have their new types.
                 userid = rows::userid("user_name", "user_id", userid.contains("icu"));
             }
         }
@@ -229,7 +229,7 @@ fn sql_type(kind: Kind) -> &'static str {
     }
 }
 
-/// Columns that have the names of those which we add.
+/// Columns with the names of those that we add.
 fn reserved(table: &OldTable, ours: &[&str], found: &[Column]) -> Vec<String> {
     let added = schema::names("column");
     let added = added
@@ -247,7 +247,7 @@ fn reserved(table: &OldTable, ours: &[&str], found: &[Column]) -> Vec<String> {
         .collect()
 }
 
-/// Whether there are names beyond ASCII, which only ICU lower-cases as we do.
+/// Whether there are names beyond ASCII, which PostgreSQL lower-cases as we do only with ICU.
 async fn needs_icu(
     connection: &mut PgConnection,
     table: &str,

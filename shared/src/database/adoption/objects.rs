@@ -1,33 +1,33 @@
-//! What hangs on an earlier back end's tables: kept, dropped, or in the way.
+//! Constraints, indexes and other objects that depend on an earlier back end's tables: kept, dropped, or an obstacle.
 
 use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
 
 use crate::database::schema;
 
-/// What is to be dropped before the columns change: it is about our columns alone and says what is no longer so.
+/// What to drop before the columns change: it concerns only our columns and no longer applies.
 #[derive(Default)]
 pub(super) struct Dropped {
     pub constraints: Vec<String>,
     pub indexes: Vec<String>,
-    /// The name that the primary key has.
+    /// The present name of the primary key.
     pub primary_key: Option<String>,
 }
 
-/// A table as far as what hangs on it is concerned.
+/// A table whose dependent objects are examined.
 pub(super) struct Subject<'a> {
     pub oid: Oid,
-    /// As SQL writes it.
+    /// Its name in SQL.
     pub label: &'a str,
-    /// The columns that we write.
+    /// Columns that the service writes.
     pub ours: &'a [&'a str],
-    /// Those whose type changes, or that are written anew.
+    /// Columns whose type changes or that are overwritten.
     pub changed: &'a [String],
-    /// The one that must be the primary key.
+    /// Column that must be the primary key.
     pub key: &'a str,
 }
 
-/// Reads what is to be dropped and adds what is in the way to `obstacles`.
+/// Determines what to drop, and adds everything else that prevents adoption to `obstacles`.
 pub(super) async fn read(
     connection: &mut PgConnection,
     subject: &Subject<'_>,
@@ -41,7 +41,7 @@ pub(super) async fn read(
     Ok(dropped)
 }
 
-/// Constraints of the table itself but those that an index belongs to.
+/// Constraints of the table itself, except those with an index.
 async fn constraints(
     connection: &mut PgConnection,
     &Subject {
@@ -107,7 +107,7 @@ async fn constraints(
     Ok(())
 }
 
-/// Unique indexes, with their constraints, and indexes that have one of our names.
+/// Unique indexes with their constraints, and indexes whose name we need.
 async fn indexes(
     connection: &mut PgConnection,
     &Subject { oid, ours, key, .. }: &Subject<'_>,
@@ -166,7 +166,7 @@ async fn indexes(
     Ok(())
 }
 
-/// Foreign keys of other tables that refer to a column which changes, or rest on a constraint that goes.
+/// Foreign keys of other tables that refer to a column that changes, or depend on a constraint that is dropped.
 async fn references(
     connection: &mut PgConnection,
     &Subject { oid, changed, .. }: &Subject<'_>,
@@ -199,9 +199,9 @@ async fn references(
     .await?;
     for reference in references {
         let changes = reference.columns.iter().any(|column| changed.contains(column));
-        let goes =
+        let is_dropped =
             dropped.constraints.contains(&reference.index) || dropped.indexes.contains(&reference.qualified);
-        if !reference.replaced && (changes || goes) {
+        if !reference.replaced && (changes || is_dropped) {
             obstacles.push(format!(
                 "constraint {} of {}, {}: what it refers to changes; drop it and make it again afterwards",
                 reference.name, reference.from, reference.definition
@@ -211,7 +211,7 @@ async fn references(
     Ok(())
 }
 
-/// Views, generated columns and the like that use a column which changes.
+/// Views, generated columns and similar objects that use a column that changes.
 async fn dependents(
     connection: &mut PgConnection,
     &Subject {
@@ -257,8 +257,8 @@ async fn dependents(
     Ok(())
 }
 
-/// What may refuse or change the rows that we write, whatever our own columns are: triggers, rules, row security, another
-/// column that must have a value. `ours`: the columns of `table`, named as SQL writes it, that have to be there.
+/// What may reject or change rows that the service writes: triggers, rules, row security, and mandatory columns other than
+/// `ours`. `label` is the name of `table` in SQL.
 pub(in crate::database) async fn refusing(
     connection: &mut PgConnection,
     table: Oid,

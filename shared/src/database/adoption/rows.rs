@@ -1,39 +1,39 @@
-//! The values in an earlier back end's tables that cannot become ours.
+//! Values in an earlier back end's tables that cannot be converted.
 
 use std::fmt::Write as _;
 
 use sqlx::PgConnection;
 
-/// Most examples of one problem.
+/// Maximum examples of one problem.
 const EXAMPLES: usize = 5;
-/// Most userids that are named because several users would have them.
+/// Maximum number of ambiguous userids that are listed.
 const CLASHES: usize = 20;
-/// Longest that a value is quoted, in characters.
+/// Characters after which a quoted value is cut.
 const QUOTED: usize = 64;
-/// Longest userid, in bytes, that its unique index takes.
+/// Bytes of the longest userid that fits into its unique index.
 const MAX_USERID: usize = 2600;
 
-/// Rows to be looked for in one pass over their table.
+/// A condition to check, together with others in one pass over the table.
 pub(super) struct Check {
-    /// Column and type.
+    /// Column and type, for the message.
     pub subject: String,
-    /// Which rows, as an expression.
+    /// The condition for bad rows, in SQL.
     pub refused: String,
-    /// What they hold, and what to do.
+    /// What is wrong with them, and what to do.
     pub problem: &'static str,
-    /// The value, as an expression; `None` for what must not be shown.
+    /// The SQL expression for the value to show; `None` if it must not be shown.
     pub shown: Option<String>,
 }
 
-/// Adds what `checks` find in the rows of `table` to `obstacles`. All names and expressions are SQL of our own making.
-pub(super) async fn look(
+/// Adds what `checks` find in `table` to `obstacles`. All names and expressions are trusted SQL.
+pub(super) async fn check(
     connection: &mut PgConnection,
     table: &str,
     key: &str,
     checks: &[Check],
     obstacles: &mut Vec<String>,
 ) -> Result<(), sqlx::Error> {
-    // Each is looked at once, though it is both counted and quoted.
+    // Each condition is evaluated once per row, though used for both the count and the examples.
     let (mut refused, mut counts, mut examples) = (String::new(), Vec::new(), Vec::new());
     for (number, check) in checks.iter().enumerate() {
         let _ = write!(refused, ", {} AS r{number}", check.refused);
@@ -67,7 +67,7 @@ pub(super) async fn look(
     Ok(())
 }
 
-/// Adds the keys that are one when they are UUIDs. `key` is the expression that makes them that.
+/// Adds keys that are equal as UUIDs to `obstacles`. `key` is the SQL expression that converts them.
 pub(super) async fn repeated_keys(
     connection: &mut PgConnection,
     table: &str,
@@ -88,8 +88,9 @@ pub(super) async fn repeated_keys(
     Ok(())
 }
 
-/// What makes the userid of a user name, as SQL: NFKC, lower case, NFKC, as [`crate::users::UserId::canonical`] does; a test
-/// compares the two character by character. `icu`: whether the server may be asked for what is beyond ASCII.
+/// The SQL expression that converts a user name to a userid: NFKC, lower case, NFKC, like
+/// [`crate::users::UserId::canonical`]; a test compares the two for every character. `icu`: whether to handle characters
+/// beyond ASCII, for which the server needs ICU.
 #[must_use]
 pub fn canonical(name: &str, icu: bool) -> String {
     let ascii = format!("lower({name} COLLATE \"C\") COLLATE \"C\"");
@@ -102,17 +103,17 @@ pub fn canonical(name: &str, icu: bool) -> String {
     )
 }
 
-/// The userid of a user, as SQL: of the name or, without one, the key, both expressions.
+/// The SQL expression for the userid of a user: from the name or, if there is none, the key. Both are expressions.
 pub(super) fn userid(name: &str, key: &str, icu: bool) -> String {
     format!("coalesce(nullif({}, ''), {key}::text)", canonical(name, icu))
 }
 
-/// Those whose userid would not fit into its index. Few names are worth the look.
+/// The SQL condition for users whose userid does not fit into its index. Few names are long enough to be converted.
 pub(super) fn too_long(name: &str, userid: &str) -> String {
     format!("octet_length({name}) > 200 AND octet_length({userid}) > {MAX_USERID}")
 }
 
-/// Adds the users who would have one userid. `name`, `userid`: expressions.
+/// Adds users who would get the same userid to `obstacles`. `name` and `userid` are expressions.
 pub(super) async fn clashes(
     connection: &mut PgConnection,
     table: &str,

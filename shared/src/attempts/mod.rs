@@ -3,131 +3,22 @@
 //! theirs. An attempt to log in is counted before the password is hashed and given back after a success, so that
 //! parallel guesses cannot outrun the count.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod counts;
+mod own;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ring::digest::{SHA256, digest};
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
+pub use self::counts::{Count, LoginCounts};
+pub use self::own::OwnAttempts;
+use crate::database::interval;
+use crate::token::VerifiedToken;
 use crate::users::{Credentials, User, UserId};
-
-const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
 
 /// Most kinds of stored hashes that are looked for. A service has one, and another after each change of its parameters.
 const MAX_HASH_KINDS: i32 = 16;
-/// Attempts of one instance that are in flight at once: half as many as have a place in the smallest count, so that the
-/// others wait for their turn here rather than for a place. A deployed instance has one request at a time.
-const AT_ONCE: usize = 5;
-/// Longest that an attempt waits for its turn; then it goes on all the same.
-const MAX_QUEUEING: Duration = Duration::from_secs(2);
-/// Longest that an attempt is in flight; `people.reserve_attempt` takes those that are older for failed.
-const IN_FLIGHT: TimeDelta = TimeDelta::seconds(10);
-/// Failures that an instance remembers. What it forgets too early is taken to be in flight for the rest of its 10 s.
-const REMEMBERED: usize = 256;
-
-/// A count: its key, how many attempts it has room for, and how soon it forgets one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Count {
-    key: Vec<u8>,
-    places: i32,
-    forget_after: PgInterval,
-}
-
-impl Count {
-    /// The count of `parts`, the first of which names its kind. No part can hold the separator: what has NUL is refused
-    /// before.
-    fn new(parts: &[&str], places: u32, forget_after: Duration) -> Self {
-        Self {
-            key: digest(&SHA256, parts.join("\0").as_bytes()).as_ref().to_vec(),
-            places: i32::try_from(places).unwrap_or(i32::MAX),
-            // Months and days of an interval depend on the calendar, microseconds do not.
-            forget_after: PgInterval {
-                months: 0,
-                days: 0,
-                microseconds: i64::try_from(forget_after.as_micros()).unwrap_or(i64::MAX),
-            },
-        }
-    }
-
-    /// Registrations from `source`: `per_hour` of them, 0 stands for any number.
-    #[must_use]
-    pub fn of_registrations(source: Option<IpAddr>, per_hour: u32) -> Option<Self> {
-        let network = network(source);
-        (per_hour > 0).then(|| {
-            Self::new(
-                &["registration", name(network.as_ref())],
-                per_hour,
-                HOUR / per_hour,
-            )
-        })
-    }
-}
-
-/// The counts that an attempt to log in belongs to.
-#[derive(Clone, Debug)]
-pub struct LoginCounts {
-    userid_and_address: Count,
-    /// Not counted on where the user has logged in lately.
-    userid: Count,
-    address: Option<Count>,
-    network: Option<String>,
-}
-
-impl LoginCounts {
-    /// The counts for `userid` from `source`. `failures_per_address` of one source are free, 0 stands for any number.
-    #[must_use]
-    pub fn new(userid: &UserId, source: Option<IpAddr>, failures_per_address: u32) -> Self {
-        let network = network(source);
-        let (userid, source) = (userid.as_str(), name(network.as_ref()));
-        Self {
-            userid_and_address: Count::new(&["userid and address", userid, source], 10, 15 * MINUTE),
-            userid: Count::new(&["userid", userid], 100, 15 * MINUTE),
-            address: (failures_per_address > 0)
-                .then(|| Count::new(&["address", source], failures_per_address, MINUTE)),
-            network,
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Count> {
-        [&self.userid_and_address, &self.userid]
-            .into_iter()
-            .chain(&self.address)
-    }
-
-    fn keys(&self) -> Vec<Vec<u8>> {
-        self.all().map(|count| count.key.clone()).collect()
-    }
-
-    fn forget_after(&self) -> Vec<PgInterval> {
-        self.all().map(|count| count.forget_after).collect()
-    }
-
-    fn shares_a_count_with(&self, other: &Self) -> bool {
-        self.all().any(|count| other.all().any(|other| count == other))
-    }
-}
-
-/// The network of a source address: an IPv4 address, or of IPv6 the /64, which is what one subscriber has at least.
-fn network(source: Option<IpAddr>) -> Option<String> {
-    source.map(|address| match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX));
-            format!("{network}/64")
-        }
-        IpAddr::V4(address) => format!("{address}/32"),
-    })
-}
-
-fn name(network: Option<&String>) -> &str {
-    network.map_or("unknown", String::as_str)
-}
 
 /// What became of an attempt to log in.
 #[expect(
@@ -162,12 +53,13 @@ pub struct Reservation {
     /// How often this userid had failed before. Attempts of other instances within the last 10 s are left out: it is not
     /// known yet whether they fail.
     pub failures: u32,
-    /// What the stored hashes of all users are made with, for [`crate::password::Passwords::verify`].
+    /// What the stored hashes of all users are made with, for [`crate::password::Passwords::verify`]; none where it is
+    /// known whose password is tried, and the work may tell.
     pub hash_kinds: Vec<String>,
 }
 
 /// Counts an attempt to log in and reads the user who is tried, in one round trip and by the same work whether there is one
-/// or not. `failed`: see [`OwnAttempts::failed_among`].
+/// or not. `failed`: see [`OwnAttempts::reserve`].
 ///
 /// # Errors
 /// The driver's.
@@ -177,7 +69,6 @@ pub async fn reserve_login(
     userid: &UserId,
     failed: &[DateTime<Utc>],
 ) -> Result<Attempt, sqlx::Error> {
-    let places: Vec<i32> = counts.all().map(|count| count.places).collect();
     let row = sqlx::query!(
         r#"
         WITH tried AS MATERIALIZED (
@@ -191,12 +82,13 @@ pub async fn reserve_login(
         SELECT r.retry_after, r.only_in_flight AS "only_in_flight?", r.failures AS "failures!",
                r.reserved_at AS "reserved_at!", t.known AS "known!",
                t.user_id AS "user_id?", t.userid AS "userid?", coalesce(t.user_name, t.userid) AS user_name,
-               t.country, t.job, t.phone, t.email, t.init_cn_level, t.reg_time AS "reg_time?", t.password_hash,
-               people.hash_kinds($7) AS "hash_kinds!"
+               t.country, t.job, t.phone, t.email, t.email_verified_at IS NOT NULL AS "email_verified!", t.init_cn_level,
+               t.roles AS "roles?", t.reg_time AS "reg_time?", t.password_hash, t.password_version AS "password_version?",
+               t.disabled_at IS NOT NULL AS "disabled!", people.hash_kinds($7) AS "hash_kinds!"
         FROM tried t, people.reserve_attempt($1, $2, $3, ARRAY[true, NOT t.known, true], $6) r
         "#,
         &counts.keys(),
-        &places,
+        &counts.places(),
         &counts.forget_after(),
         userid.as_str(),
         counts.network,
@@ -207,14 +99,7 @@ pub async fn reserve_login(
     .await?;
     let user_id = row.user_id;
     if let Some(retry_after) = row.retry_after {
-        return Ok(if row.only_in_flight == Some(true) {
-            Attempt::Busy { user_id }
-        } else {
-            Attempt::TooMany {
-                retry_after: u32::try_from(retry_after).unwrap_or(1),
-                user_id,
-            }
-        });
+        return Ok(refused(retry_after, row.only_in_flight, user_id));
     }
     let credentials = match (row.user_id, row.userid, row.user_name, row.reg_time) {
         (Some(user_id), Some(userid), Some(user_name), Some(reg_time)) => Some(Box::new(Credentials {
@@ -226,10 +111,14 @@ pub async fn reserve_login(
                 job: row.job,
                 phone: row.phone,
                 email: row.email,
+                email_verified: row.email_verified,
                 init_cn_level: row.init_cn_level,
+                roles: row.roles.unwrap_or_default(),
                 reg_time,
             },
             password_hash: row.password_hash,
+            password_version: row.password_version.unwrap_or_default(),
+            disabled: row.disabled,
         })),
         _ => None,
     };
@@ -241,6 +130,111 @@ pub async fn reserve_login(
         hash_kinds: row.hash_kinds,
     };
     Ok(Attempt::Reserved(reservation, credentials))
+}
+
+/// As [`reserve_login`], for whoever has a live session and states the account's password again. `None` when the session
+/// that `token` belongs to is not live: then nothing is counted.
+///
+/// # Errors
+/// The driver's.
+pub async fn reserve_own(
+    executor: impl PgExecutor<'_>,
+    counts: &LoginCounts,
+    token: &VerifiedToken,
+    max_idle: Option<TimeDelta>,
+    failed: &[DateTime<Utc>],
+) -> Result<Option<Attempt>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        WITH tried AS MATERIALIZED (
+            SELECT u.*, EXISTS (
+                SELECT FROM people.known_network k
+                WHERE k.user_id = u.user_id AND k.network = $4::text::cidr AND k.last_login > now() - interval '30 days'
+            ) AS known
+            FROM people.live_session l
+            JOIN people."user" u ON u.user_id = l.user_id
+            WHERE l.session_id = $6 AND l.user_id IS NOT DISTINCT FROM $7 AND l.token = $8
+              AND ($9::interval IS NULL OR l.last_seen > now() - $9)
+        )
+        SELECT r.retry_after, r.only_in_flight AS "only_in_flight?", r.failures AS "failures!",
+               r.reserved_at AS "reserved_at!", t.known AS "known!",
+               t.user_id, t.userid, coalesce(t.user_name, t.userid) AS "user_name!", t.country, t.job, t.phone, t.email,
+               t.email_verified_at IS NOT NULL AS "email_verified!", t.init_cn_level, t.roles, t.reg_time,
+               t.password_hash, t.password_version
+        FROM tried t, people.reserve_attempt($1, $2, $3, ARRAY[true, NOT t.known, true], $5) r
+        "#,
+        &counts.keys(),
+        &counts.places(),
+        &counts.forget_after(),
+        counts.network,
+        failed,
+        token.claims.jti,
+        token.claims.sub,
+        token.digest.as_str(),
+        max_idle.map(interval),
+    )
+    .fetch_optional(executor)
+    .await?;
+    Ok(row.map(|row| {
+        if let Some(retry_after) = row.retry_after {
+            return refused(retry_after, row.only_in_flight, Some(row.user_id));
+        }
+        let reservation = Reservation {
+            counts: counts.clone(),
+            reserved_at: row.reserved_at,
+            from_unknown_network: !row.known,
+            failures: u32::try_from(row.failures).unwrap_or(0),
+            hash_kinds: Vec::new(),
+        };
+        let credentials = Credentials {
+            user: User {
+                user_id: row.user_id,
+                userid: row.userid,
+                user_name: row.user_name,
+                country: row.country,
+                job: row.job,
+                phone: row.phone,
+                email: row.email,
+                email_verified: row.email_verified,
+                init_cn_level: row.init_cn_level,
+                roles: row.roles,
+                reg_time: row.reg_time,
+            },
+            password_hash: row.password_hash,
+            password_version: row.password_version,
+            disabled: false,
+        };
+        Attempt::Reserved(reservation, Some(Box::new(credentials)))
+    }))
+}
+
+/// Gives an attempt back after a success that writes nothing else.
+///
+/// # Errors
+/// The driver's.
+pub async fn give_back(executor: impl PgExecutor<'_>, reservation: &Reservation) -> Result<(), sqlx::Error> {
+    let attempt = reservation.give_back();
+    sqlx::query!(
+        "SELECT people.give_back_attempt($1, $2, $3, $4)",
+        &attempt.keys,
+        &attempt.forget_after,
+        &attempt.cleared,
+        attempt.reserved_at,
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+fn refused(retry_after: i32, only_in_flight: Option<bool>, user_id: Option<Uuid>) -> Attempt {
+    if only_in_flight == Some(true) {
+        Attempt::Busy { user_id }
+    } else {
+        Attempt::TooMany {
+            retry_after: u32::try_from(retry_after).unwrap_or(1),
+            user_id,
+        }
+    }
 }
 
 /// What `people.give_back_attempt` takes.
@@ -266,52 +260,6 @@ impl Reservation {
     /// Where the attempt came from, as the database writes a network.
     pub(crate) fn network(&self) -> Option<&str> {
         self.counts.network.as_deref()
-    }
-}
-
-/// What one instance knows of its own attempts to log in, and the database does not.
-pub struct OwnAttempts {
-    turns: Semaphore,
-    failed: Mutex<VecDeque<Reservation>>,
-}
-
-impl Default for OwnAttempts {
-    fn default() -> Self {
-        Self {
-            turns: Semaphore::new(AT_ONCE),
-            failed: Mutex::default(),
-        }
-    }
-}
-
-impl OwnAttempts {
-    /// Waits for a turn, to be kept until the password is verified. `None` when that would take too long: a turn spares the
-    /// others a wait and protects nothing.
-    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        let turn = tokio::time::timeout(MAX_QUEUEING, self.turns.acquire()).await;
-        turn.ok()?.ok()
-    }
-
-    /// Remembers that an attempt failed. To tell the database would be another round trip; the next attempt on one of its
-    /// counts does.
-    pub fn note_failure(&self, reservation: Reservation) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = reservation.reserved_at - IN_FLIGHT;
-        while failed.len() >= REMEMBERED || failed.front().is_some_and(|first| first.reserved_at < over) {
-            failed.pop_front();
-        }
-        failed.push_back(reservation);
-    }
-
-    /// When those were reserved that failed lately on any of `counts`.
-    #[must_use]
-    pub fn failed_among(&self, counts: &LoginCounts) -> Vec<DateTime<Utc>> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed
-            .iter()
-            .filter(|failed| failed.counts.shares_a_count_with(counts))
-            .map(|failed| failed.reserved_at)
-            .collect()
     }
 }
 
@@ -406,46 +354,4 @@ pub async fn purge_known_networks(executor: impl PgExecutor<'_>, most: u32) -> R
     .execute(executor)
     .await?;
     Ok(removed.rows_affected())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counts(userid: &str, source: &str) -> LoginCounts {
-        LoginCounts::new(&UserId::canonical(userid), Some(source.parse().unwrap()), 50)
-    }
-
-    #[test]
-    fn an_ipv6_subscriber_is_one_source() {
-        let [a, b, c] =
-            ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1"].map(|ip| counts("x", ip));
-        assert_eq!(a.address, b.address);
-        assert_eq!(a.userid_and_address, b.userid_and_address);
-        assert_ne!(a.address, c.address);
-    }
-
-    #[test]
-    fn an_ipv4_address_is_the_same_in_ipv6_notation() {
-        assert_eq!(
-            counts("x", "203.0.113.7").address,
-            counts("x", "::ffff:203.0.113.7").address
-        );
-        assert_ne!(
-            counts("x", "203.0.113.7").address,
-            counts("x", "203.0.113.8").address
-        );
-    }
-
-    #[test]
-    fn spellings_of_a_userid_share_their_counts() {
-        assert_eq!(
-            counts("Ａlice", "203.0.113.7").userid,
-            counts("alice", "203.0.113.9").userid
-        );
-        assert_ne!(
-            counts("alice", "203.0.113.7").userid,
-            counts("bob", "203.0.113.7").userid
-        );
-    }
 }

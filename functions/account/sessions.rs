@@ -1,0 +1,138 @@
+//! `GET /auth/sessions`, `DELETE /auth/sessions`, `DELETE /auth/sessions/{session_id}`: a user's own sessions.
+
+use chrono::{DateTime, Utc};
+use lambda_http::Request;
+use serde::Serialize;
+use shared::auth::{Authenticator, not_live};
+use shared::error::Error;
+use shared::http::{self, Reply};
+use shared::sessions::{self, EndedOne, EndedOthers, Session};
+use shared::telemetry::SecurityEvent;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+#[derive(Serialize, ToSchema)]
+struct SessionList {
+    /// Newest log-in first, at most 100; exactly one is `current`.
+    #[schema(max_items = 100)]
+    sessions: Vec<Session>,
+}
+
+/// Answers 200 with the user's live sessions.
+///
+/// # Errors
+/// 40102, 40103, 50301.
+#[utoipa::path(
+    get,
+    path = "/auth/sessions",
+    operation_id = "listSessions",
+    tag = "session",
+    summary = "Where am I logged in?",
+    description = "Lists the user's live sessions, newest log-in first, at most 100.",
+    security(("password" = []), ("token" = [])),
+    responses((status = 200, description = "The live sessions.", body = SessionList)),
+)]
+pub async fn list(state: &Authenticator, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    let token = state.verified_token(request, now)?;
+    let listed = state
+        .database
+        .read(&(&token, state.max_idle), |connection, (token, max_idle)| {
+            Box::pin(sessions::list(connection, token, *max_idle))
+        })
+        .await?
+        .ok_or_else(|| not_live(&token))?;
+    if listed.stale {
+        state.note_seen(&token).await;
+    }
+    Reply::success(SessionList {
+        sessions: listed.sessions,
+    })
+}
+
+/// Answers 200 with how many other sessions ended.
+///
+/// # Errors
+/// 40102, 40103, 50301.
+#[utoipa::path(
+    delete,
+    path = "/auth/sessions",
+    operation_id = "endOtherSessions",
+    tag = "session",
+    summary = "Log out everywhere else",
+    description = "Ends the user's other sessions, at most 1,000 a request. That of the request stays.",
+    security(("password" = []), ("token" = [])),
+    responses((status = 200, description = "They have ended.", body = EndedOthers)),
+)]
+pub async fn end_others(
+    state: &Authenticator,
+    request: &Request,
+    now: DateTime<Utc>,
+) -> Result<Reply, Error> {
+    let token = state.verified_token(request, now)?;
+    let ended = state
+        .database
+        .write(&(&token, state.max_idle), |connection, (token, max_idle)| {
+            Box::pin(sessions::end_others(connection, token, *max_idle))
+        })
+        .await?
+        .ok_or_else(|| not_live(&token))?;
+    SecurityEvent::TokenRevoked {
+        user_id: token.claims.sub,
+    }
+    .log();
+    Reply::success(ended)
+}
+
+/// Answers 200 without data. One's own session is a log-out.
+///
+/// # Errors
+/// 40102, 40103, 40402, 50301.
+#[utoipa::path(
+    delete,
+    path = "/auth/sessions/{session_id}",
+    operation_id = "endSession",
+    tag = "session",
+    extensions(("x-codes" = json!([40402]))),
+    summary = "Log out one device",
+    description = "Ends a session of the user at once, everywhere. That of the request is as good as any: a log-out.",
+    params(("session_id" = Uuid, Path, description = "As the list has it.")),
+    security(("password" = []), ("token" = [])),
+    responses((status = 200, description = "The session has ended.")),
+)]
+pub async fn end_one(state: &Authenticator, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    let token = state.verified_token(request, now)?;
+    let session_id = http::path_parameter(request, "session_id").and_then(|id| Uuid::try_parse(id).ok());
+    let own = session_id == Some(token.claims.jti);
+    let ended = if own {
+        let ended = state
+            .database
+            .write(&(&token, state.max_idle), |connection, (token, max_idle)| {
+                Box::pin(sessions::end(connection, token, *max_idle))
+            })
+            .await?;
+        if ended { EndedOne::Ended } else { EndedOne::NotLive }
+    } else {
+        // What is no id is nobody's: the nil UUID is never made. Whether the caller is live has to be found out all the same.
+        let session_id = session_id.unwrap_or_default();
+        state
+            .database
+            .write(
+                &(&token, state.max_idle, session_id),
+                |connection, (token, max_idle, session_id)| {
+                    Box::pin(sessions::end_one(connection, token, *max_idle, *session_id))
+                },
+            )
+            .await?
+    };
+    match ended {
+        EndedOne::Ended => {
+            SecurityEvent::TokenRevoked {
+                user_id: token.claims.sub,
+            }
+            .log();
+            Reply::success(())
+        }
+        EndedOne::NotFound => Err(Error::SessionNotFound),
+        EndedOne::NotLive => Err(not_live(&token)),
+    }
+}

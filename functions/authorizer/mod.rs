@@ -1,0 +1,161 @@
+//! Tells API gateways, of this stack and of others, who is calling: a Lambda authorizer. It decides as `GET /auth/me` does.
+//! To refuse somebody is an answer; only what cannot be decided, while the database is away, is a failure of the function.
+
+use chrono::{DateTime, Utc};
+use lambda_http::Request;
+use lambda_http::http::HeaderMap;
+use lambda_http::http::header::AUTHORIZATION;
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::{Value, json};
+use shared::app::StartError;
+use shared::auth::{Authenticator, Caller, verified_token};
+use shared::error::Error;
+use shared::http::event::{self, Event};
+use shared::http::{Instance, Reply, now, observe, request_id};
+
+/// Runs the function until the Lambda service ends it.
+///
+/// # Errors
+/// When the Lambda runtime API cannot be reached.
+pub async fn run() -> Result<(), lambda_runtime::Error> {
+    let instance = &Instance::<Authenticator>::start().await;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Event>| async move {
+        decide(event.payload.json(), instance.state(), now()).await
+    }))
+    .await
+}
+
+/// Answers a gateway's question in the form that the gateway asks for, and writes one line of the log.
+///
+/// # Errors
+/// One sentence when it cannot be decided: the gateway then answers 500 by itself.
+pub async fn decide(
+    event: &str,
+    state: impl Future<Output = Result<&Authenticator, StartError>>,
+    now: DateTime<Utc>,
+) -> Result<Value, String> {
+    let (form, request) = read(event);
+    let mut caller = None;
+    let reply = observe("authorizer", &request, &request_id(&request), async {
+        if form.is_none() {
+            return Err(Error::Defect("no event of an API gateway".to_owned()));
+        }
+        caller = Some(identify(state.await?, request.headers(), now).await?);
+        Reply::success(())
+    })
+    .await;
+    match (form, caller, reply.error) {
+        (Some(form), Some(caller), _) => Ok(form.allow(&caller)),
+        (Some(form), None, Some(error @ (Error::NoCredentials | Error::TokenNotLive { .. }))) => {
+            Ok(form.refuse(error.code()))
+        }
+        (_, _, error) => Err(error.map_or("unknown", |error| error.message()).to_owned()),
+    }
+}
+
+/// Who sent these headers.
+async fn identify(state: &Authenticator, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Caller, Error> {
+    let token = verified_token(&state.keys, headers, now)?;
+    let user = state.user_of(&token).await?;
+    Ok(Caller {
+        user_id: user.user_id,
+        session_id: token.claims.jti,
+        roles: user.roles,
+    })
+}
+
+/// The forms in which gateways take an answer.
+enum Form {
+    /// An HTTP API with payload 2.0 and simple responses.
+    Simple,
+    /// A REST API, a WebSocket API, or an HTTP API with payload 1.0: a policy for every route of the stage. One for the route
+    /// alone would refuse the others, where a gateway keeps it.
+    Policy {
+        /// `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/*`
+        resource: String,
+    },
+}
+
+/// The form of the answer, if this is an event of a gateway, and the request that it is about.
+fn read(json: &str) -> (Option<Form>, Request) {
+    let mut request = event::request(json);
+    let (mut version, mut kind, mut method_arn, mut token) = (None, None, None, None);
+    for (name, value) in event::members(json) {
+        match &*name {
+            b"version" => version = event::text(value),
+            b"type" => kind = event::text(value),
+            b"methodArn" => method_arn = event::text(value),
+            b"authorizationToken" => token = Some(value),
+            _ => {}
+        }
+    }
+    let policy = || {
+        let arn = String::from_utf8(method_arn?.into_owned()).ok()?;
+        let mut parts = arn.split('/');
+        let (api, stage) = (parts.next()?, parts.next()?);
+        parts.next()?;
+        Some(Form::Policy {
+            resource: format!("{api}/{stage}/*"),
+        })
+    };
+    let form = match (version.as_deref(), kind.as_deref()) {
+        (Some(b"2.0"), _) => Some(Form::Simple),
+        (_, Some(b"REQUEST")) => policy(),
+        (_, Some(b"TOKEN")) => {
+            // The header's value, and nothing else, whatever else there is.
+            let mut headers = HeaderMap::new();
+            if let Some(token) = token {
+                event::add_header(&mut headers, AUTHORIZATION, token);
+            }
+            *request.headers_mut() = headers;
+            policy()
+        }
+        _ => None,
+    };
+    (form, request)
+}
+
+impl Form {
+    fn allow(&self, caller: &Caller) -> Value {
+        let user_id = caller.user_id.to_string();
+        // Strings only, since a REST API takes no others; ASCII only, since they are mapped to headers.
+        let roles: Vec<&str> = caller
+            .roles
+            .iter()
+            .map(String::as_str)
+            .filter(|role| role.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','))
+            .collect();
+        let context = json!({
+            "user_id": user_id,
+            "session_id": caller.session_id.to_string(),
+            "roles": roles.join(","),
+        });
+        match self {
+            Self::Simple => json!({ "isAuthorized": true, "context": context }),
+            Self::Policy { resource } => policy("Allow", &user_id, resource, &context),
+        }
+    }
+
+    fn refuse(&self, code: u32) -> Value {
+        match self {
+            Self::Simple => json!({ "isAuthorized": false }),
+            Self::Policy { resource } => policy(
+                "Deny",
+                "anonymous",
+                resource,
+                &json!({ "code": code.to_string() }),
+            ),
+        }
+    }
+}
+
+fn policy(effect: &str, principal: &str, resource: &str, context: &Value) -> Value {
+    json!({
+        "principalId": principal,
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [{ "Action": "execute-api:Invoke", "Effect": effect, "Resource": [resource] }],
+        },
+        "context": context,
+    })
+}

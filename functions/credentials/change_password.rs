@@ -1,0 +1,113 @@
+//! `POST /auth/password`: sets a new password, and ends the user's other sessions.
+
+use chrono::{DateTime, Utc};
+use lambda_http::Request;
+use shared::app::App;
+use shared::attempts;
+use shared::error::{Error, FieldError};
+use shared::http::Reply;
+use shared::http::body::Members;
+use shared::password::Password;
+use shared::telemetry::SecurityEvent;
+use shared::users;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::own_password::Owner;
+
+/// The members of the body, for the interface's description.
+#[derive(ToSchema)]
+#[schema(description = "Other members are ignored.")]
+#[expect(dead_code, reason = "describes")]
+struct PasswordChange {
+    /// The one that the account has now.
+    #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
+    current_password: String,
+    /// By the rules of the registration.
+    #[schema(min_length = 8, max_length = 128, format = Password, example = "six candles under the bridge")]
+    new_password: String,
+}
+
+/// Answers 200 without data.
+///
+/// # Errors
+/// 40001, 40102, 40103, 40301, 41501, 42201, 42901, 50001, 50301.
+#[utoipa::path(
+    post,
+    path = "/auth/password",
+    operation_id = "changePassword",
+    tag = "account",
+    extensions(("x-codes" = json!([40301, 42901]))),
+    summary = "Change my password",
+    description = "Sets a new password. The session of the request stays, every other one of the user is over, also one that \
+        is being opened with the former password. A wrong current password counts as a failed log-in.",
+    request_body = PasswordChange,
+    security(("password" = []), ("token" = [])),
+    responses((status = 200, description = "The password is changed.")),
+)]
+pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    let (current, new) = parse(request)?;
+    let owner = Owner::verify(app, request, current, now, wrong).await?;
+    let user = &owner.user;
+    let context = [
+        Some(&*user.userid),
+        Some(&*user.user_name),
+        user.email.as_deref(),
+        user.phone.as_deref(),
+    ];
+    let context: Vec<&str> = context.into_iter().flatten().collect();
+    let new = match app.passwords.policy().check(&new, &context) {
+        Ok(new) => new,
+        Err(message) => {
+            // The password was right: what counts are wrong ones.
+            app.database
+                .write(&owner.reservation, |connection, reservation| {
+                    Box::pin(attempts::give_back(connection, reservation))
+                })
+                .await?;
+            return Err(Error::Refused(vec![FieldError {
+                field: "new_password",
+                message,
+            }]));
+        }
+    };
+    let hash = app.passwords.hash(new).await?;
+    let outcome = app
+        .database
+        .write(
+            &(&owner, app.max_idle, hash),
+            |connection, (owner, max_idle, hash)| {
+                Box::pin(users::set_password(
+                    connection,
+                    &owner.token,
+                    *max_idle,
+                    owner.password_version,
+                    hash,
+                    &owner.reservation,
+                ))
+            },
+        )
+        .await?;
+    owner.check(outcome, wrong)?;
+    SecurityEvent::PasswordChange {
+        user_id: owner.user.user_id,
+    }
+    .log();
+    Reply::success(())
+}
+
+/// The rules for a new password are for later: whether there is one is looked at before anything is counted.
+fn parse(request: &Request) -> Result<(Password, String), Error> {
+    let mut members = Members::of_json(request)?;
+    let current = members.required("current_password", Password::typed);
+    let new = members.required("new_password", |typed| Ok(typed.to_owned()));
+    members.finish()?;
+    // `finish` has answered where one of the two was refused.
+    current
+        .zip(new)
+        .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+}
+
+fn wrong(user_id: Uuid) -> SecurityEvent {
+    SecurityEvent::PasswordChangeFail { user_id }
+}

@@ -1,0 +1,80 @@
+//! `POST /user/delete`: deletes the user's own account.
+
+use chrono::{DateTime, Utc};
+use lambda_http::Request;
+use shared::app::App;
+use shared::error::Error;
+use shared::http::Reply;
+use shared::http::body::Members;
+use shared::password::Password;
+use shared::telemetry::SecurityEvent;
+use shared::users;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::own_password::Owner;
+
+/// The members of the body, for the interface's description.
+#[derive(ToSchema)]
+#[schema(description = "Other members are ignored.")]
+#[expect(dead_code, reason = "describes")]
+struct Deletion {
+    /// The one that the account has now.
+    #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
+    password: String,
+}
+
+/// Answers 200 without data.
+///
+/// # Errors
+/// 40001, 40102, 40103, 40301, 41501, 42201, 42901, 50001, 50301.
+#[utoipa::path(
+    post,
+    path = "/user/delete",
+    operation_id = "deleteUser",
+    tag = "account",
+    extensions(("x-codes" = json!([40301, 42901]))),
+    summary = "Delete my account",
+    description = "Deletes the user with all sessions, for good. The userid is free again. A wrong password counts as a failed \
+        log-in.",
+    request_body = Deletion,
+    security(("password" = []), ("token" = [])),
+    responses((status = 200, description = "The account is deleted.")),
+)]
+pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
+    let password = parse(request)?;
+    let owner = Owner::verify(app, request, password, now, wrong).await?;
+    let outcome = app
+        .database
+        .write(&(&owner, app.max_idle), |connection, (owner, max_idle)| {
+            Box::pin(users::delete(
+                connection,
+                &owner.token,
+                *max_idle,
+                owner.password_version,
+                &owner.reservation,
+            ))
+        })
+        .await?;
+    owner.check(outcome, wrong)?;
+    SecurityEvent::UserDeleted {
+        user_id: owner.user.user_id,
+    }
+    .log();
+    Reply::success(())
+}
+
+fn parse(request: &Request) -> Result<Password, Error> {
+    let mut members = Members::of_json(request)?;
+    let password = members.required("password", Password::typed);
+    members.finish()?;
+    // `finish` has answered where it was refused.
+    password.ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+}
+
+fn wrong(user_id: Uuid) -> SecurityEvent {
+    SecurityEvent::LoginFail {
+        user_id: Some(user_id),
+        way: None,
+    }
+}

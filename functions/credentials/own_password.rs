@@ -1,0 +1,116 @@
+//! The account's own password, stated again by whoever has a session of the account.
+
+use chrono::{DateTime, Utc};
+use lambda_http::Request;
+use shared::app::App;
+use shared::attempts::{self, Attempt, LoginCounts, Reservation};
+use shared::auth::{not_live, verified_token};
+use shared::error::Error;
+use shared::http;
+use shared::password::{Password, Verdict};
+use shared::telemetry::SecurityEvent;
+use shared::token::VerifiedToken;
+use shared::users::{Credentials, OwnChange, User, UserId};
+use uuid::Uuid;
+
+/// Somebody with a live session who has stated the password of its account.
+pub struct Owner {
+    pub token: VerifiedToken,
+    pub user: User,
+    /// Which of the account's passwords it was.
+    pub password_version: i32,
+    /// To be given back by the statement that carries the change out.
+    pub reservation: Reservation,
+}
+
+impl Owner {
+    /// Verifies the session of `request`, and `password`, which counts as an attempt to log in. `wrong` is what is logged
+    /// of a wrong one.
+    ///
+    /// # Errors
+    /// 40102, 40103, 40301, 42901, 50001, 50301.
+    pub async fn verify(
+        app: &App,
+        request: &Request,
+        password: Password,
+        now: DateTime<Utc>,
+        wrong: fn(Uuid) -> SecurityEvent,
+    ) -> Result<Self, Error> {
+        let token = verified_token(&app.keys, request.headers(), now)?;
+        let turn = app.attempts.turn().await;
+        let (reservation, found) = reserve(app, request, &token).await?;
+        let Credentials {
+            user,
+            password_hash,
+            password_version,
+            ..
+        } = found;
+        let verdict = app.passwords.verify(password, password_hash, Vec::new()).await?;
+        drop(turn);
+        match verdict {
+            Verdict::Right { .. } => Ok(Self {
+                token,
+                user,
+                password_version,
+                reservation,
+            }),
+            Verdict::Wrong => {
+                app.attempts.note_failure(reservation);
+                Err(Error::WrongOwnPassword(wrong(user.user_id)))
+            }
+        }
+    }
+
+    /// What an outcome of the statement that carries the change out means to the client. `wrong` as above.
+    ///
+    /// # Errors
+    /// 40103, 40301.
+    pub fn check(&self, outcome: OwnChange, wrong: fn(Uuid) -> SecurityEvent) -> Result<(), Error> {
+        match outcome {
+            OwnChange::Done => Ok(()),
+            OwnChange::PasswordChanged => Err(Error::WrongOwnPassword(wrong(self.user.user_id))),
+            OwnChange::NotLive => Err(not_live(&self.token)),
+        }
+    }
+}
+
+/// Counts the attempt, if the session is live, and reads what verifies the password.
+async fn reserve(
+    app: &App,
+    request: &Request,
+    token: &VerifiedToken,
+) -> Result<(Reservation, Credentials), Error> {
+    // A userid never changes, so the token has the one that a log-in is counted by.
+    let userid = UserId::canonical(&token.claims.userid);
+    let source = http::source_address(request);
+    let counts = LoginCounts::new(&userid, source, app.limits.failures_per_address);
+    let counts = &counts;
+    let attempt = app.attempts.reserve(counts, |failed| {
+        Box::pin(async move {
+            app.database
+                .write(
+                    &(counts, token, app.max_idle, failed),
+                    |connection, (counts, token, max_idle, failed)| {
+                        Box::pin(attempts::reserve_own(
+                            connection, counts, token, *max_idle, failed,
+                        ))
+                    },
+                )
+                .await?
+                .ok_or_else(|| not_live(token))
+        })
+    });
+    match attempt.await? {
+        Attempt::Reserved(reservation, Some(found)) => Ok((reservation, *found)),
+        // A live session has a user.
+        Attempt::Reserved(_, None) => Err(not_live(token)),
+        Attempt::TooMany { retry_after, user_id } => Err(Error::TooManyAttempts {
+            retry_after,
+            event: SecurityEvent::LoginFailMax { user_id, way: None },
+        }),
+        Attempt::Busy { user_id } => Err(Error::TooManyAttempts {
+            retry_after: 1,
+            event: SecurityEvent::TooManyLogins { user_id, way: None },
+        }),
+    }
+}
