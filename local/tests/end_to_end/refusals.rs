@@ -93,7 +93,7 @@ fn users_who_would_get_the_same_userid_are_named() {
         line.contains("the database has 4 users and 0 sessions of an earlier back end"),
         "{line}"
     );
-    assert!(line.ends_with("say so: ADOPT=true, or --adopt"), "{line}");
+    assert!(line.ends_with("set ADOPT=true or pass --adopt"), "{line}");
     variables.push(("ADOPT", "true"));
     let (status, _, line) = project.begin(project.command(&variables)).wait();
     assert_eq!(status, Some(1), "{line}");
