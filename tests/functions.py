@@ -1,8 +1,10 @@
-"""The list of functions in functions/lib.rs: `name`, `needs`, `routes` ([method, path]) and `pages` (paths) of each."""
+"""The list of functions in functions/lib.rs: `name`, `needs`, `routes` ([method, path]) and `pages` (paths) of each; and events
+for their routes."""
 
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -14,3 +16,29 @@ def functions():
     # Check SQL against the committed .sqlx, whatever DATABASE_URL is.
     environment = os.environ | {"SQLX_OFFLINE": "true"}
     return json.loads(subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def event_of(method, path, suffix="", body=None, token=None, **parameters):
+    """An event for any route, of an HTTP API, or with the suffix "-rest" of a REST API; a parameter of the path that is
+    not given is 0."""
+    event = json.loads((ROOT / f"tests/events/health{suffix}.json").read_text())
+    context = event["requestContext"]
+    parameters = {name: parameters.get(name, "0") for name in re.findall(r"\{(.*?)\}", path)}
+    event["pathParameters"] = parameters or None
+    headers = {}
+    if body is not None:
+        event["body"] = json.dumps(body)
+        headers["content-type"] = "application/json"
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
+    event["headers"] |= headers
+    if suffix:
+        event["multiValueHeaders"] |= {name: [value] for name, value in headers.items()}
+        event["httpMethod"] = context["httpMethod"] = method
+        event["resource"] = context["resourcePath"] = path
+        event["path"] = path.format(**parameters)
+    else:
+        event["routeKey"] = context["routeKey"] = f"{method} {path}"
+        event["rawPath"] = context["http"]["path"] = path.format(**parameters)
+        context["http"]["method"] = method
+    return event

@@ -24,7 +24,7 @@ import tempfile
 import time
 import urllib.request
 
-from functions import functions
+from functions import event_of, functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FUNCTIONS = {function["name"]: function for function in functions() if function["routes"]}
@@ -171,22 +171,6 @@ def every_route(emulators):
                 call(emulators[name], f"{method} {path}{suffix}", event_of(method, path, suffix), status, code)
 
 
-def event_of(method, path, suffix):
-    """An event for any route, without a body and credentials."""
-    event = json.loads((ROOT / f"tests/events/health{suffix}.json").read_text())
-    context, parameters = event["requestContext"], {name: "0" for name in re.findall(r"\{(.*?)\}", path)}
-    event["pathParameters"] = parameters or None
-    if suffix:
-        event["httpMethod"] = context["httpMethod"] = method
-        event["resource"] = context["resourcePath"] = path
-        event["path"] = path.format(**parameters)
-    else:
-        event["routeKey"] = context["routeKey"] = f"{method} {path}"
-        event["rawPath"] = context["http"]["path"] = path.format(**parameters)
-        context["http"]["method"] = method
-    return event
-
-
 def session(emulators, suffix):
     """Registers an account, logs in twice and logs out once. Returns a live token."""
     userid = f"ev-{secrets.token_hex(4)[:7]}"
@@ -221,6 +205,44 @@ def session(emulators, suffix):
     data = send("health", "health", 200, 1).get("data")
     check(f"{what}: health: ready", data == {"status": "ok", "database": "up", "schema": "current"}, data)
     return form.get("access_token", "none")
+
+
+def account(emulators, suffix):
+    """The second half of an account's life: sessions, profile, password, deletion."""
+    userid = f"ev-{secrets.token_hex(4)[:7]}"
+    what = "payload 1.0" if suffix else "payload 2.0"
+    old, new = "correct horse battery staple", "six candles under the bridge"
+
+    def send(function, method, path, status, code, body=None, token=None, **parameters):
+        event = event_of(method, path, suffix, body, token, **parameters)
+        return call(emulators[function], f"{what}: {method} {path}: {code}", event, status, code).get("data")
+
+    def log_in(password):
+        event = event_of("POST", "/auth/login", suffix, {"userid": userid, "password": password})
+        return call(emulators["login"], f"{what}: another log-in", event, 200, 1)["data"]["access_token"]
+
+    send("register", "POST", "/user/register", 200, 1, {"userid": userid, "password": old})
+    phone, laptop, tablet = log_in(old), log_in(old), log_in(old)
+    listed = send("account", "GET", "/auth/sessions", 200, 1, token=phone)["sessions"]
+    check(f"{what}: three sessions, of which the oldest is this one",
+          [session["current"] for session in listed] == [False, False, True], listed)
+    check(f"{what}: a session has the gateway's address", listed[0]["address"] == "203.0.113.7", listed)
+    send("account", "DELETE", "/auth/sessions/{session_id}", 200, 1, token=phone, session_id=listed[0]["session_id"])
+    send("account", "DELETE", "/auth/sessions/{session_id}", 404, 40402, token=phone, session_id=listed[0]["session_id"])
+    send("me", "GET", "/auth/me", 401, 40103, token=tablet)
+    ended = send("account", "DELETE", "/auth/sessions", 200, 1, token=phone)
+    check(f"{what}: one other session ended", ended == {"ended": 1, "more": False}, ended)
+    send("me", "GET", "/auth/me", 401, 40103, token=laptop)
+    changed = send("account", "PATCH", "/auth/me", 200, 1, {"job": "reader", "phone": None}, phone)["user_info"]
+    check(f"{what}: the profile is changed", changed["job"] == "reader", changed)
+    send("account", "PATCH", "/auth/me", 422, 42201, {"roles": ["admin"]}, phone)
+    laptop = log_in(old)
+    send("credentials", "POST", "/auth/password", 403, 40301, {"current_password": new, "new_password": new}, phone)
+    send("credentials", "POST", "/auth/password", 200, 1, {"current_password": old, "new_password": new}, phone)
+    send("me", "GET", "/auth/me", 401, 40103, token=laptop)
+    send("credentials", "POST", "/user/delete", 403, 40301, {"password": old}, phone)
+    send("credentials", "POST", "/user/delete", 200, 1, {"password": new}, phone)
+    send("me", "GET", "/auth/me", 401, 40103, token=phone)
 
 
 def documentation(emulator):
@@ -312,6 +334,8 @@ try:
     emulators = {name: Emulator(name, options.database_url) for name in FUNCTIONS}
     session(emulators, "")
     token = session(emulators, "-rest")
+    for suffix in ["", "-rest"]:
+        account(emulators, suffix)
     every_route(emulators)
     odd_events(emulators, token)
     for name in FUNCTIONS:

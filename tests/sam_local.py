@@ -29,9 +29,10 @@ import sys
 import tarfile
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
-from functions import functions
+from functions import event_of, functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE_IMAGE = "localbase/provided:al2023"
@@ -258,6 +259,11 @@ def invoke_every_function(sam):
     expect("Login", 200, 1, suffix="-form")
     token = expect("Login", 200, 1)["data"]["access_token"]
     expect("Me", 200, 1, token)
+    for function, route, status, code in [("Account", ("GET", "/auth/sessions"), 200, 1),
+                                          ("Credentials", ("POST", "/user/delete", "", {"password": "wrong"}), 403, 40301)]:
+        answer = sam.invoke(function, event_of(*route, token=token))
+        check(f"sam local invoke {function}: {route[0]} {route[1]}: {status}",
+              (answer.get("statusCode"), json.loads(answer["body"])["code"]) == (status, code), answer)
     expect("Logout", 200, 1, token)
     expect("Me", 401, 40103, token)
     answer = sam.invoke("Purge", {})
@@ -285,6 +291,40 @@ def session_of_the_readme(base):
         check("start-api: a compressed file", b"swagger-ui" in gzip.decompress(response.read()))
 
 
+def second_half(base):
+    """Calls what an account's owner does later, at this address."""
+    userid, old, new = f"sam-{secrets.token_hex(4)}", "correct horse battery staple", "six candles under the bridge"
+
+    def send(method, path, status, body=None, token=None):
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        request = urllib.request.Request(base + path, body and json.dumps(body).encode(), headers, method=method)
+        try:
+            with urllib.request.urlopen(request) as response:
+                found, answer = response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            found, answer = error.code, json.load(error)
+        check(f"start-api: {method} {path}: {status}", found == status, answer)
+        return answer["data"]
+
+    def log_in(password):
+        return send("POST", "/auth/login", 200, {"userid": userid, "password": password})["access_token"]
+
+    send("POST", "/user/register", 200, {"userid": userid, "password": old})
+    phone, laptop = log_in(old), log_in(old)
+    listed = send("GET", "/auth/sessions", 200, token=phone)["sessions"]
+    other, = [session["session_id"] for session in listed if not session["current"]]
+    send("DELETE", f"/auth/sessions/{other}", 200, token=phone)
+    send("DELETE", f"/auth/sessions/{other}", 404, token=phone)
+    send("GET", "/auth/me", 401, token=laptop)
+    send("PATCH", "/auth/me", 200, {"job": "reader"}, phone)
+    send("DELETE", "/auth/sessions", 200, token=phone)
+    send("POST", "/auth/password", 200, {"current_password": old, "new_password": new}, phone)
+    send("POST", "/user/delete", 200, {"password": new}, phone)
+    send("GET", "/auth/me", 401, token=phone)
+
+
 def main():
     work = pathlib.Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="people-sam-", ignore_cleanup_errors=True)))
     if os.environ.get(INSIDE):
@@ -304,6 +344,7 @@ def main():
     port = free_port()
     sam.start_api(port)
     session_of_the_readme(f"http://127.0.0.1:{port}")
+    second_half(f"http://127.0.0.1:{port}")
 
 
 # SIGTERM ends the script with an exception, like Ctrl-C, so that what it started is stopped.

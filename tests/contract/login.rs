@@ -247,15 +247,15 @@ async fn no_raw_token_and_no_password_is_anywhere_in_the_database() {
 
 #[tokio::test]
 async fn the_lifetime_is_a_setting() {
-    let service = Service::start_with(&[("ACCESS_TOKEN_EXPIRE_MINUTES", "43200")]).await;
+    let service = Service::start_with(&[("ACCESS_TOKEN_EXPIRE_MINUTES", "525600")]).await;
     service.register("alice").await;
     let reply = service.log_in("alice", PASSWORD).await;
-    assert_eq!(reply.json()["data"]["expires_in"], 2_592_000);
+    assert_eq!(reply.json()["data"]["expires_in"], 31_536_000);
     let lifetime = service
         .database
         .text("SELECT extract(epoch FROM expires_at - login_time)::bigint FROM people.user_session")
         .await;
-    assert_eq!(lifetime.as_deref(), Some("2592000"));
+    assert_eq!(lifetime.as_deref(), Some("31536000"));
     assert_eq!(service.get("/auth/me", &reply.access_token()).await.status, 200);
 }
 

@@ -46,6 +46,8 @@ SCENARIOS = {
 }
 FUNCTIONS = {function["name"].capitalize(): function for function in functions()}
 ROUTED = {name for name, function in FUNCTIONS.items() if function["routes"]}
+# What a client waits for: a gateway invokes it, for a route or to authorize.
+SERVING = ROUTED | {"Authorizer"}
 ROUTES = {(method.lower(), path): name for name in ROUTED for method, path in FUNCTIONS[name]["routes"]}
 # The routes of Docs, where it is deployed.
 DOCS = {"Page": ("get", "/docs"), "Files": ("get", "/docs/{file}"), "Description": ("get", "/openapi.json")}
@@ -251,9 +253,9 @@ class Template(unittest.TestCase):
                 self.assertEqual(function["ReservedConcurrentExecutions"], stack.parameters[f"{name}Concurrency"])
 
     def test_the_concurrency_limits_fit_the_smallest_database(self):
-        # db.t4g.micro: about 80 connections, of which RDS reserves a few.
+        # db.t4g.micro: about 80 connections, of which RDS reserves a few. Migrate and Purge take one each.
         parameters = self.stacks["created"].parameters
-        self.assertLessEqual(sum(int(parameters[f"{name}Concurrency"]) for name in ROUTED), 60)
+        self.assertLessEqual(sum(int(parameters[f"{name}Concurrency"]) for name in SERVING) + 2, 70)
 
     # --- Routes
 
@@ -276,10 +278,22 @@ class Template(unittest.TestCase):
             self.assertEqual(integration["payloadFormatVersion"], "2.0")
             permission = stack.resources[f"{name}{event}Permission"]["Properties"]
             self.assertEqual(permission["FunctionName"], f"<{name}Aliaslive>")
-            path = route[1].replace("{file}", "*")
+            path = re.sub(r"\{.*?\}", "*", route[1])
             self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{path}"), permission)
-        # Besides the routes, only the schedule below may invoke a function.
-        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected) + 1)
+        # Besides the routes, only the schedule and the gateways below may invoke a function.
+        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected) + 2)
+
+    def test_gateways_of_this_account_and_of_named_ones_may_invoke_the_authorizer(self):
+        others = ["210987654321", "111122223333", "444455556666"]
+        for named in range(len(others) + 1):
+            stack = Expanded(CREATED | {"AuthorizerAccounts": ",".join(others[:named])})
+            permissions = [permission for permission in stack.of_type("AWS::Lambda::Permission").values()
+                           if permission["FunctionName"] == "<AuthorizerAliaslive>"]
+            self.assertEqual({permission["SourceAccount"] for permission in permissions}, {ACCOUNT, *others[:named]})
+            for permission in permissions:
+                self.assertEqual((permission["Action"], permission["Principal"]),
+                                 ("lambda:InvokeFunction", "apigateway.amazonaws.com"))
+            self.assertEqual(stack.outputs["AuthorizerArn"], "<AuthorizerAliaslive>")
 
     @with_each_database
     def test_purge_runs_every_hour(self, stack):
@@ -421,7 +435,8 @@ class Template(unittest.TestCase):
     # --- Settings and secrets
 
     def test_settings_of_the_functions(self):
-        common = {"SECRET_KEY": "", "ALGORITHM": "HS256", "ACCESS_TOKEN_EXPIRE_MINUTES": "60", "TOKEN_ISSUER": "people",
+        common = {"SECRET_KEY": "", "ALGORITHM": "HS256", "ACCESS_TOKEN_EXPIRE_MINUTES": "60",
+                  "SESSION_IDLE_MINUTES": "0", "TOKEN_ISSUER": "people",
                   "PASSWORD_MIN_LENGTH": "8", "PASSWORD_CONTEXT": "", "FAILURES_PER_ADDRESS": "50",
                   "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
                   "SECRET_KEY_ARN": "<SigningKeyBlue>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyGreen>",
@@ -540,20 +555,21 @@ class Template(unittest.TestCase):
         watched = {(dimension["Value"], alarm["MetricName"], alarm.get("ExtendedStatistic"))
                    for alarm in alarms.values() for dimension in alarm.get("Dimensions", [])}
         own = {alarm["MetricName"] for alarm in alarms.values() if alarm["Namespace"] == f"people/{STACK}"}
-        filters = {f["MetricTransformations"][0]["MetricName"]: f
-                   for f in stack.of_type("AWS::Logs::MetricFilter").values()}
-        self.assertEqual(own, set(filters))
-        for name in [*ROUTED, "Migrate", "Purge", *self.docs(stack)]:
+        filters = stack.of_type("AWS::Logs::MetricFilter")
+        self.assertEqual(own, {f["MetricTransformations"][0]["MetricName"] for f in filters.values()})
+        for name in [*SERVING, "Migrate", "Purge", *self.docs(stack)]:
             self.assertIn((f"<{name}>", "Errors", None), watched)
             self.assertIn((f"<{name}>", "Throttles", None), watched)
-        for name in ROUTED:
+        for name in SERVING:
             self.assertIn((f"<{name}>", "Duration", "p95"), watched)
             self.assertIn((f"<{name}>", "Duration", "p99"), watched)
-        for name in [*ROUTED, *self.docs(stack)]:
+        for name in [*SERVING, *self.docs(stack)]:
             self.assertEqual(filters[f"{name}Failures"]["LogGroupName"], f"<{name}Log>")
             self.assertEqual(filters[f"{name}Failures"]["FilterPattern"], "{ $.status >= 500 }")
-        self.assertEqual(filters["LockOuts"]["LogGroupName"], "<LoginLog>")
-        self.assertEqual(filters["LockOuts"]["FilterPattern"], '{ $.event = "authn_login_fail_max" }')
+        for name, log in (("LockOuts", "<LoginLog>"), ("CredentialsLockOuts", "<CredentialsLog>")):
+            self.assertEqual(filters[name]["LogGroupName"], log)
+            self.assertEqual(filters[name]["FilterPattern"], '{ $.event = "authn_login_fail_max" }')
+            self.assertEqual(filters[name]["MetricTransformations"][0]["MetricName"], "LockOuts")
 
     def test_the_event_that_raises_the_lock_out_alarm_is_logged(self):
         self.assertIn('"authn_login_fail_max"', (ROOT / "shared/src/telemetry.rs").read_text())
@@ -561,8 +577,8 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_traffic_shifts_gradually_and_alarms_roll_back(self, stack):
         groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
-        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in ROUTED | self.docs(stack)})
-        for name in ROUTED | self.docs(stack):
+        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in SERVING | self.docs(stack)})
+        for name in SERVING | self.docs(stack):
             # docs only returns files, so it cannot become slow.
             watched = ("Errors", "Failures") if name == "Docs" else ("Errors", "Failures", "LatencyP99")
             group = groups[f"{name}DeploymentGroup"]
