@@ -122,7 +122,7 @@ fn an_invalid_setting_is_named() {
         (
             "ACCESS_TOKEN_EXPIRE_MINUTES",
             "0",
-            "must be a whole number from 1 to 43200",
+            "must be a whole number from 1 to 525600",
         ),
         ("PASSWORD_MIN_LENGTH", "7", "must be a whole number from 8 to 64"),
         (
