@@ -586,7 +586,7 @@ async fn two_old_users_of_one_userid_stop_the_migration_which_changes_nothing() 
         let error = adopt(&database).await.expect_err("two are one");
         assert_eq!(
             error.to_string(),
-            "nothing was changed, since this is in the way:\n\
+            "nothing was changed; this has to be fixed first:\n\
              - people.\"user\", user_name: 2 names are one userid of several users now, rename all but one of each: \
              'alice' (2 users: 'alice', 'ＡＬＩＣＥ'); \
              'bob\no''brien' (3 users: 'Bob\nO''Brien', 'bob\no''brien', 'bob\no''brien')"
