@@ -187,7 +187,7 @@ pub async fn observe(
         panic = tracing::field::Empty,
     );
     async {
-        let reply = database::within(database::REQUEST_BUDGET, outcome).await;
+        let reply = database::one_request(outcome).await;
         let reply = reply.unwrap_or_else(Reply::from);
         log(&reply, started.elapsed(), !WARM.swap(true, Ordering::Relaxed));
         reply
