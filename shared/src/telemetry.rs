@@ -44,8 +44,12 @@ pub fn subscriber(
         .with_writer(writer)
         .finish()
         // The driver passes on what the server says besides its answers, which may quote any value. What is worth
-        // knowing comes with the errors, as a code.
-        .with(filter_fn(|metadata| !metadata.target().starts_with("sqlx")))
+        // knowing comes with the errors, as a code. The runtime logs a failed invocation, which has its line already.
+        .with(filter_fn(|metadata| {
+            !["sqlx", "lambda_runtime::layers::panic"]
+                .iter()
+                .any(|target| metadata.target().starts_with(target))
+        }))
 }
 
 /// Logs go here in a deployed function: the Lambda service collects standard output.
