@@ -137,13 +137,7 @@ pub async fn serve<S>(state: &S, route: &Route<S>, request: Request) -> Response
 
 async fn handle<S>(state: &S, route: &Route<S>, request: &Request) -> Result<Reply, Error> {
     check(request)?;
-    let handler = route.handler();
-    let answer = AssertUnwindSafe(async { handler(state, request, now()).await }).catch_unwind();
-    match tokio::time::timeout(DEADLINE, answer).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
-        Err(_) => Err(Error::Unavailable("deadline passed".to_owned())),
-    }
+    route.handler()(state, request, now()).await
 }
 
 /// What is refused whatever the route.
@@ -170,7 +164,8 @@ pub async fn answer(
     reply.into_response(&request_id, headers)
 }
 
-/// Makes a reply and a line of the log of whatever becomes of a request, within the time that a request may take.
+/// Makes a reply and a line of the log of whatever becomes of a request, a panic included, within the time that a request
+/// may take.
 pub async fn observe(
     route: &str,
     request: &Request,
@@ -187,8 +182,13 @@ pub async fn observe(
         panic = tracing::field::Empty,
     );
     async {
-        let reply = database::within(database::REQUEST_BUDGET, outcome).await;
-        let reply = reply.unwrap_or_else(Reply::from);
+        let outcome = AssertUnwindSafe(database::within(database::REQUEST_BUDGET, outcome)).catch_unwind();
+        let outcome = match tokio::time::timeout(DEADLINE, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
+            Err(_) => Err(Error::Unavailable("deadline passed".to_owned())),
+        };
+        let reply = outcome.unwrap_or_else(Reply::from);
         log(&reply, started.elapsed(), !WARM.swap(true, Ordering::Relaxed));
         reply
     }
