@@ -1,4 +1,5 @@
-//! How a function runs that a schedule or a pipeline invokes: any event starts it, and a failure is the invocation's.
+//! The runtime of functions that a schedule or a pipeline invokes: every event starts the same job, and if that fails, so
+//! does the invocation.
 
 use std::fmt::Display;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use shared::config::Environment;
 use shared::telemetry;
 
-/// Runs `handle` for each event, with the settings of the process, until the Lambda service ends it.
+/// Runs `handle` for every event, with the settings of the process, until the instance is shut down.
 ///
 /// # Errors
 /// When the Lambda runtime API cannot be reached.

@@ -1,5 +1,5 @@
-//! The one list of functions, with their routes and needs. `local`, the description of the interface and the tests of the
-//! template, the emulator and `sam local` read it.
+//! The list of all functions, with their routes and needs. `local`, the OpenAPI description and the tests of the template,
+//! the emulator and `sam local` read it.
 
 pub mod account;
 pub mod authorizer;
@@ -20,17 +20,17 @@ use shared::http::pages::Page;
 use shared::http::{Route, Served, served};
 use utoipa::OpenApi;
 
-/// A deployed function: a directory and a binary of this package, a resource of `template.yaml`.
+/// A deployed function: a directory and a binary of this package, and a resource in `template.yaml`.
 pub struct Function {
-    /// Its directory and its binary.
+    /// The name of its directory and its binary.
     pub name: &'static str,
-    /// What it is given, and nothing else.
+    /// The resources that it needs, and nothing else.
     pub needs: &'static [Need],
-    /// What the gateway sends it; none when it is invoked by something else.
+    /// Its routes at the gateway; none if it is invoked otherwise.
     pub routes: Vec<&'static dyn Served>,
-    /// Makes what its routes say of themselves: work that whoever serves them does not need.
+    /// Generates the OpenAPI description of its routes. A function pointer, since serving them does not need it.
     pub description: Option<fn() -> utoipa::openapi::OpenApi>,
-    /// Static files, which are routes without a description.
+    /// Static files, which are undocumented routes.
     pub pages: &'static [Page],
 }
 
@@ -71,7 +71,7 @@ fn with_routes<S: State, D: OpenApi>(name: &'static str, routes: &'static [Route
     }
 }
 
-/// By a schedule, a pipeline or another service.
+/// A function that is invoked by a schedule, a pipeline or another service.
 fn invoked(name: &'static str, needs: &'static [Need]) -> Function {
     Function {
         name,

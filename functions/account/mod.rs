@@ -1,5 +1,5 @@
-//! What users see and change of their account without stating the password again: sessions and profile. Each request is one
-//! statement, which also decides whether the session of the request is live.
+//! What users can see and change of their account without confirming the password: sessions and profile. Each request is a
+//! single statement, which also verifies that the session is live.
 
 pub mod profile;
 pub mod sessions;
@@ -8,7 +8,7 @@ use shared::auth::Authenticator;
 use shared::http::Route;
 use utoipa::OpenApi;
 
-/// The routes.
+/// The routes of the function.
 pub static ROUTES: [Route<Authenticator>; 4] = [
     Route::of::<sessions::__path_list>(|state, request, now| Box::pin(sessions::list(state, request, now))),
     Route::of::<sessions::__path_end_others>(|state, request, now| {
@@ -20,7 +20,7 @@ pub static ROUTES: [Route<Authenticator>; 4] = [
     Route::of::<profile::__path_update>(|state, request, now| Box::pin(profile::update(state, request, now))),
 ];
 
-/// What the routes say of themselves.
+/// The OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(sessions::list, sessions::end_others, sessions::end_one, profile::update))]
 pub(crate) struct Description;

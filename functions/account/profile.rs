@@ -16,15 +16,15 @@ struct Updated {
     user_info: User,
 }
 
-/// The members of the body, for the interface's description.
+/// The members of the body, for the OpenAPI description.
 #[derive(ToSchema)]
 #[schema(
-    description = "A merge patch: an absent member stays, null or a blank one is cleared. `userid`, `email`, `password` and \
-        `roles` are refused, whatever they hold. Other members are ignored."
+    description = "A merge patch: absent members are kept, null or blank ones are cleared. `userid`, `email`, `password` and \
+        `roles` are rejected, whatever their values. Other members are ignored."
 )]
 #[expect(dead_code, reason = "describes")]
 struct ProfilePatch {
-    /// How the user is called; cleared, the userid. Something visible, no control characters.
+    /// The display name; the userid if cleared. Needs a visible character, no control characters.
     #[schema(max_length = 64, example = "Alice")]
     user_name: Option<String>,
     /// No control characters.
@@ -33,15 +33,15 @@ struct ProfilePatch {
     /// No control characters.
     #[schema(max_length = 64, example = "engineer")]
     job: Option<String>,
-    /// As people write it: digits, spaces and `+ ( ) - .`, full-width ones too.
+    /// Digits, spaces and `+ ( ) - .`, also full-width.
     #[schema(max_length = 32, example = "+49 30 123456")]
     phone: Option<String>,
-    /// The level of Chinese at which the user starts. No control characters.
+    /// The level of Chinese at the start. No control characters.
     #[schema(max_length = 32, example = "HSK 2")]
     init_cn_level: Option<String>,
 }
 
-/// Answers 200 with `user_info` as it is now.
+/// Answers 200 with the new `user_info`.
 ///
 /// # Errors
 /// 40001, 40102, 40103, 41501, 42201, 50301.
@@ -51,10 +51,10 @@ struct ProfilePatch {
     operation_id = "updateMe",
     tag = "account",
     summary = "Change my profile",
-    description = "Changes what the body names, by the rules of the registration. All of it, or nothing.",
+    description = "Changes the members in the body, by the rules for registration: all of them, or none.",
     request_body = ProfilePatch,
     security(("password" = []), ("token" = [])),
-    responses((status = 200, description = "The profile as it is now.", body = Updated)),
+    responses((status = 200, description = "The new profile.", body = Updated)),
 )]
 pub async fn update(state: &Authenticator, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     let changes = parse(request)?;

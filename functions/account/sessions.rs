@@ -1,4 +1,4 @@
-//! `GET /auth/sessions`, `DELETE /auth/sessions`, `DELETE /auth/sessions/{session_id}`: a user's own sessions.
+//! `GET /auth/sessions`, `DELETE /auth/sessions`, `DELETE /auth/sessions/{session_id}`: the user's sessions.
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
@@ -49,7 +49,7 @@ pub async fn list(state: &Authenticator, request: &Request, now: DateTime<Utc>) 
     })
 }
 
-/// Answers 200 with how many other sessions ended.
+/// Answers 200 with the number of other sessions that were ended.
 ///
 /// # Errors
 /// 40102, 40103, 50301.
@@ -59,9 +59,9 @@ pub async fn list(state: &Authenticator, request: &Request, now: DateTime<Utc>) 
     operation_id = "endOtherSessions",
     tag = "session",
     summary = "Log out everywhere else",
-    description = "Ends the user's other sessions, at most 1,000 a request. That of the request stays.",
+    description = "Ends the user's other sessions, at most 1,000 per request. The current session continues.",
     security(("password" = []), ("token" = [])),
-    responses((status = 200, description = "They have ended.", body = EndedOthers)),
+    responses((status = 200, description = "The sessions have ended.", body = EndedOthers)),
 )]
 pub async fn end_others(
     state: &Authenticator,
@@ -83,7 +83,7 @@ pub async fn end_others(
     Reply::success(ended)
 }
 
-/// Answers 200 without data. One's own session is a log-out.
+/// Answers 200 without data. For the current session it is a log-out.
 ///
 /// # Errors
 /// 40102, 40103, 40402, 50301.
@@ -94,8 +94,8 @@ pub async fn end_others(
     tag = "session",
     extensions(("x-codes" = json!([40402]))),
     summary = "Log out one device",
-    description = "Ends a session of the user at once, everywhere. That of the request is as good as any: a log-out.",
-    params(("session_id" = Uuid, Path, description = "As the list has it.")),
+    description = "Ends a session of the user immediately, everywhere. For the current session it is a log-out.",
+    params(("session_id" = Uuid, Path, description = "The id of a session in the list.")),
     security(("password" = []), ("token" = [])),
     responses((status = 200, description = "The session has ended.")),
 )]
@@ -112,7 +112,7 @@ pub async fn end_one(state: &Authenticator, request: &Request, now: DateTime<Utc
             .await?;
         if ended { EndedOne::Ended } else { EndedOne::NotLive }
     } else {
-        // What is no id is nobody's: the nil UUID is never made. Whether the caller is live has to be found out all the same.
+        // An invalid id is replaced by the nil UUID, which is never used, since the caller's session has to be verified anyway.
         let session_id = session_id.unwrap_or_default();
         state
             .database

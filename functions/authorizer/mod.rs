@@ -1,5 +1,5 @@
-//! Tells API gateways, of this stack and of others, who is calling: a Lambda authorizer. It decides as `GET /auth/me` does.
-//! To refuse somebody is an answer; only what cannot be decided, while the database is away, is a failure of the function.
+//! A Lambda authorizer: tells API gateways, of this stack and of others, who is calling. It decides like `GET /auth/me`. A
+//! denial is a normal response; the function fails only if it cannot decide, while the database is unavailable.
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
@@ -13,7 +13,7 @@ use shared::error::Error;
 use shared::http::event::{self, Event, Gateway};
 use shared::http::{Instance, Reply, now, observe};
 
-/// Runs the function until the Lambda service ends it.
+/// Runs the function until the instance is shut down.
 ///
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
@@ -25,23 +25,23 @@ pub async fn run() -> Result<(), lambda_runtime::Error> {
     .await
 }
 
-/// Answers a gateway's question in the form that the gateway asks for, and writes one line of the log.
+/// Answers a gateway in the form that it expects, and logs one line.
 ///
 /// # Errors
-/// One sentence when it cannot be decided: the gateway then answers 500 by itself.
+/// A message, if it cannot decide. The gateway then responds with 500.
 pub async fn decide(
     event: &LambdaEvent<Event>,
     state: impl Future<Output = Result<&Authenticator, StartError>>,
     now: DateTime<Utc>,
 ) -> Result<Value, &'static str> {
     let (form, request) = read(event.payload.json());
-    // A TOKEN event has none. The gateway then logs that of the invocation, as `$context.authorizer.requestId`.
+    // A TOKEN event has none; its gateway logs the id of this invocation as `$context.authorizer.requestId`.
     let request_id = Gateway::of(&request).request_id.as_deref();
     let request_id = request_id.unwrap_or(&event.context.request_id);
     let mut caller = None;
     let reply = observe("authorizer", &request, request_id, async {
         if form.is_none() {
-            return Err(Error::Defect("no event of an API gateway".to_owned()));
+            return Err(Error::Defect("not an event of an API gateway".to_owned()));
         }
         caller = Some(identify(state.await?, request.headers(), now).await?);
         Reply::success(())
@@ -56,7 +56,7 @@ pub async fn decide(
     }
 }
 
-/// Who sent these headers.
+/// Identifies the caller from the headers.
 async fn identify(state: &Authenticator, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Caller, Error> {
     let token = verified_token(&state.keys, headers, now)?;
     let user = state.user_of(&token).await?;
@@ -67,19 +67,19 @@ async fn identify(state: &Authenticator, headers: &HeaderMap, now: DateTime<Utc>
     })
 }
 
-/// The forms in which gateways take an answer.
+/// The form in which a gateway expects the response.
 enum Form {
     /// An HTTP API with payload 2.0 and simple responses.
     Simple,
-    /// A REST API, a WebSocket API, or an HTTP API with payload 1.0: a policy for every route of the stage. One for the route
-    /// alone would refuse the others, where a gateway keeps it.
+    /// A REST API, a WebSocket API, or an HTTP API with payload 1.0: a policy for all routes of the stage. If the gateway
+    /// caches it, one for a single route would deny the others.
     Policy {
         /// `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/*`
         resource: String,
     },
 }
 
-/// The form of the answer, if this is an event of a gateway, and the request that it is about.
+/// The form of the response, if this is an event of a gateway, and the request to authorize.
 fn read(json: &str) -> (Option<Form>, Request) {
     let mut request = event::request(json);
     let (mut version, mut kind, mut method_arn, mut token) = (None, None, None, None);
@@ -101,7 +101,7 @@ fn read(json: &str) -> (Option<Form>, Request) {
         (Some(b"REQUEST"), Some(b"2.0")) => Some(Form::Simple),
         (Some(b"REQUEST"), _) => policy(),
         (Some(b"TOKEN"), _) => {
-            // The header's value, and nothing else, whatever else there is.
+            // Only the value of this header counts.
             let mut headers = HeaderMap::new();
             if let Some(token) = token {
                 event::add_header(&mut headers, AUTHORIZATION, token);
@@ -114,7 +114,8 @@ fn read(json: &str) -> (Option<Form>, Request) {
     (form, request)
 }
 
-/// `ARN:API/STAGE/*` of the method's ARN, `ARN:API/STAGE/METHOD/PATH`. The path is the client's: it may be no text.
+/// The ARN of every route of a stage, from the ARN of one (`arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`). The
+/// path comes from the client and may be invalid UTF-8.
 fn every_route(method_arn: &[u8]) -> Option<String> {
     let mut parts = method_arn.splitn(3, |byte| *byte == b'/');
     let (api, stage, _) = (parts.next()?, parts.next()?, parts.next()?);
@@ -126,7 +127,7 @@ fn every_route(method_arn: &[u8]) -> Option<String> {
 impl Form {
     fn allow(&self, caller: &Caller) -> Value {
         let user_id = caller.user_id.to_string();
-        // Strings only, since a REST API takes no others; ASCII only, since they are mapped to headers.
+        // Only strings, since a REST API accepts no other values; only ASCII, since they are mapped to headers.
         let roles: Vec<&str> = caller
             .roles
             .iter()

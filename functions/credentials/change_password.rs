@@ -15,15 +15,15 @@ use uuid::Uuid;
 
 use super::own_password::Owner;
 
-/// The members of the body, for the interface's description.
+/// The members of the body, for the OpenAPI description.
 #[derive(ToSchema)]
 #[schema(description = "Other members are ignored.")]
 #[expect(dead_code, reason = "describes")]
 struct PasswordChange {
-    /// The one that the account has now.
+    /// The current password.
     #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
     current_password: String,
-    /// By the rules of the registration.
+    /// The new password, by the rules for registration.
     #[schema(min_length = 8, max_length = 128, format = Password, example = "six candles under the bridge")]
     new_password: String,
 }
@@ -39,11 +39,11 @@ struct PasswordChange {
     tag = "account",
     extensions(("x-codes" = json!([40301, 42901]))),
     summary = "Change my password",
-    description = "Sets a new password. The session of the request stays, every other one of the user is over, also one that \
-        is being opened with the former password. A wrong current password counts as a failed log-in.",
+    description = "Sets a new password. All other sessions of the user end, including one that is being opened with the old \
+        password; the current session continues. A wrong current password counts as a failed log-in.",
     request_body = PasswordChange,
     security(("password" = []), ("token" = [])),
-    responses((status = 200, description = "The password is changed.")),
+    responses((status = 200, description = "The password has been changed.")),
 )]
 pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     let (current, new) = parse(request)?;
@@ -59,7 +59,7 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     let new = match app.passwords.policy().check(&new, &context) {
         Ok(new) => new,
         Err(message) => {
-            // The password was right: what counts are wrong ones.
+            // The current password was right, so the attempt does not count.
             app.database
                 .write(&owner.reservation, |connection, reservation| {
                     Box::pin(attempts::give_back(connection, reservation))
@@ -96,13 +96,13 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     Reply::success(())
 }
 
-/// The rules for a new password are for later: whether there is one is looked at before anything is counted.
+/// Only checks that both are present. The rules for a new password are checked after the attempt is counted.
 fn parse(request: &Request) -> Result<(Password, String), Error> {
     let mut members = Members::of_json(request)?;
     let current = members.required("current_password", Password::typed);
     let new = members.required("new_password", |typed| Ok(typed.to_owned()));
     members.finish()?;
-    // `finish` has answered where one of the two was refused.
+    // `finish` has returned an error if one of these was rejected.
     current
         .zip(new)
         .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))

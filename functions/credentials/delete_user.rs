@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use super::own_password::Owner;
 
-/// The members of the body, for the interface's description.
+/// The members of the body, for the OpenAPI description.
 #[derive(ToSchema)]
 #[schema(description = "Other members are ignored.")]
 #[expect(dead_code, reason = "describes")]
 struct Deletion {
-    /// The one that the account has now.
+    /// The current password.
     #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
     password: String,
 }
@@ -35,11 +35,11 @@ struct Deletion {
     tag = "account",
     extensions(("x-codes" = json!([40301, 42901]))),
     summary = "Delete my account",
-    description = "Deletes the user with all sessions, for good. The userid is free again. A wrong password counts as a failed \
-        log-in.",
+    description = "Permanently deletes the user and all sessions. The userid becomes available again. A wrong password counts \
+        as a failed log-in.",
     request_body = Deletion,
     security(("password" = []), ("token" = [])),
-    responses((status = 200, description = "The account is deleted.")),
+    responses((status = 200, description = "The account has been deleted.")),
 )]
 pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     let password = parse(request)?;
@@ -68,7 +68,7 @@ fn parse(request: &Request) -> Result<Password, Error> {
     let mut members = Members::of_json(request)?;
     let password = members.required("password", Password::typed);
     members.finish()?;
-    // `finish` has answered where it was refused.
+    // `finish` has returned an error if it was rejected.
     password.ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
 }
 

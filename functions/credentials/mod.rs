@@ -1,4 +1,4 @@
-//! What users change only by stating the account's password again.
+//! Changes to an account that require its password: changing the password, and deleting the account.
 
 pub mod change_password;
 pub mod delete_user;
@@ -8,7 +8,7 @@ use shared::app::App;
 use shared::http::Route;
 use utoipa::OpenApi;
 
-/// The routes.
+/// The routes of the function.
 pub static ROUTES: [Route<App>; 2] = [
     Route::of::<change_password::__path_handle>(|state, request, now| {
         Box::pin(change_password::handle(state, request, now))
@@ -18,7 +18,7 @@ pub static ROUTES: [Route<App>; 2] = [
     }),
 ];
 
-/// What the routes say of themselves.
+/// The OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(change_password::handle, delete_user::handle))]
 pub(crate) struct Description;

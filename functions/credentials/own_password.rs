@@ -1,4 +1,4 @@
-//! The account's own password, stated again by whoever has a session of the account.
+//! Confirmation of the password by a logged-in user.
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
@@ -13,19 +13,19 @@ use shared::token::VerifiedToken;
 use shared::users::{Credentials, OwnChange, User, UserId};
 use uuid::Uuid;
 
-/// Somebody with a live session who has stated the password of its account.
+/// A user with a live session who has confirmed the password.
 pub struct Owner {
     pub token: VerifiedToken,
     pub user: User,
-    /// Which of the account's passwords it was.
+    /// The version of that password.
     pub password_version: i32,
-    /// To be given back by the statement that carries the change out.
+    /// To be given back by the statement that makes the change.
     pub reservation: Reservation,
 }
 
 impl Owner {
-    /// Verifies the session of `request`, and `password`, which counts as an attempt to log in. `wrong` is what is logged
-    /// of a wrong one.
+    /// Verifies the session of `request` and `password`, which counts as an attempt to log in. `wrong` makes the event that
+    /// is logged for a wrong one.
     ///
     /// # Errors
     /// 40102, 40103, 40301, 42901, 50001, 50301.
@@ -61,7 +61,7 @@ impl Owner {
         }
     }
 
-    /// What an outcome of the statement that carries the change out means to the client. `wrong` as above.
+    /// Converts the outcome of the statement that makes the change to an error. `wrong` as in [`Owner::verify`].
     ///
     /// # Errors
     /// 40103, 40301.
@@ -74,13 +74,13 @@ impl Owner {
     }
 }
 
-/// Counts the attempt, if the session is live, and reads what verifies the password.
+/// Counts the attempt, if the session is live, and reads the credentials.
 async fn reserve(
     app: &App,
     request: &Request,
     token: &VerifiedToken,
 ) -> Result<(Reservation, Credentials), Error> {
-    // A userid never changes, so the token has the one that a log-in is counted by.
+    // A userid never changes, so the one in the token is the one by which log-ins are counted.
     let userid = UserId::canonical(&token.claims.userid);
     let source = http::source_address(request);
     let counts = LoginCounts::new(&userid, source, app.limits.failures_per_address);

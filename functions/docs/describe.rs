@@ -1,5 +1,5 @@
-//! Writes `functions/docs/openapi.json`: what the handlers say of themselves, and around it what all answers have in
-//! common, taken from where it is decided (`shared::error`, `shared::http`).
+//! Generates `functions/docs/openapi.json` from the descriptions of the handlers, and adds what all responses have in common
+//! from its source (`shared::error`, `shared::http`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use serde_json::{Map, Value, json};
 use shared::error::{Error, FieldError};
-use shared::http::{HEADERS, Pause, RefusedFields, Reply, Served};
+use shared::http::{HEADERS, RefusedFields, Reply, RetryAfter, Served};
 use utoipa::openapi::example::Example;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
@@ -22,9 +22,9 @@ use utoipa::{OpenApi as _, PartialSchema as _};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
 
-/// In a handler's description: what is answered to JSON, namely `data`, which goes into the envelope.
+/// In the description of a handler, this media type stands for `data` of the envelope.
 const JSON: &str = "application/json";
-/// In a handler's description: what is answered to a form. It is JSON as well, as it is.
+/// In the description of a handler, this media type stands for a JSON response without the envelope.
 const FORM: &str = "application/x-www-form-urlencoded";
 
 #[derive(utoipa::OpenApi)]
@@ -36,7 +36,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
     servers((url = "/")),
     tags(
         (name = "account", description = "Accounts"),
-        (name = "session", description = "Sessions: each log-in opens one, its token is live until it is logged out"),
+        (name = "session", description = "Sessions: each log-in opens one, whose token is live until it expires or is logged out"),
         (name = "service", description = "The service itself"),
     ),
     components(schemas(FieldError)),
@@ -47,7 +47,7 @@ fn main() -> io::Result<()> {
     fs::write(FILE, text())
 }
 
-/// The document as the file has it.
+/// The document as text.
 fn text() -> String {
     let text = document().to_pretty_json();
     text.expect("strings and numbers only") + "\n"
@@ -60,14 +60,14 @@ fn document() -> OpenApi {
         document.merge(description());
     }
     document.info.description = Some(description());
-    // It would be the crate's. The service is nobody else's to use.
+    // By default the crate's, but the service is not published.
     document.info.license = None;
     let mut components = document.components.take().unwrap_or_default();
     components.security_schemes = security_schemes();
     for error in Error::each() {
         let data = match error {
             Error::Refused(_) => RefusedFields::schema(),
-            Error::TooManyAttempts { .. } => Pause::schema(),
+            Error::TooManyAttempts { .. } => RetryAfter::schema(),
             _ => null(),
         };
         components
@@ -91,7 +91,7 @@ fn document() -> OpenApi {
                 _ => None,
             });
         let Some(operation) = operation else {
-            panic!("{} is in no description", route.key());
+            panic!("{} has no description", route.key());
         };
         used.extend(complete(operation, *route, &schemas));
     }
@@ -103,8 +103,7 @@ fn document() -> OpenApi {
     document
 }
 
-/// The errors that a request to this operation may end with: those that follow from what it takes, and those that it
-/// lists in `x-codes`.
+/// The errors that an operation may return: those that follow from its input, and those that it lists in `x-codes`.
 fn errors(operation: &Operation) -> Vec<Error> {
     let listed = operation
         .extensions
@@ -129,18 +128,17 @@ fn errors(operation: &Operation) -> Vec<Error> {
         .collect()
 }
 
-/// Puts the handler's own answers into the envelope, adds the errors, and to each answer its headers. The codes of the
-/// errors.
+/// Wraps the handler's responses in the envelope, and adds errors and headers. Returns the codes of the errors.
 fn complete(operation: &mut Operation, route: &dyn Served, schemas: &Value) -> Vec<u32> {
     let errors = errors(operation);
     let codes = errors.iter().map(Error::code).collect();
     operation.extensions = None;
-    // Said outright, where it is nothing.
+    // Explicitly empty if there is none.
     operation.security.get_or_insert_default();
     let mut statuses: BTreeMap<u16, Status> = BTreeMap::new();
     for (status, response) in std::mem::take(&mut operation.responses.responses) {
         let RefOr::T(response) = response else {
-            unreachable!("the handlers describe their answers in place")
+            unreachable!("the handlers describe their responses inline")
         };
         let status: u16 = status.parse().expect("a status");
         statuses
@@ -158,7 +156,7 @@ fn complete(operation: &mut Operation, route: &dyn Served, schemas: &Value) -> V
     codes
 }
 
-/// All that may be answered with one status.
+/// All responses with one status.
 #[derive(Default)]
 struct Status {
     descriptions: Vec<String>,
@@ -169,7 +167,7 @@ struct Status {
 
 impl Status {
     fn describe(&mut self, status: u16, response: Response, schemas: &Value) {
-        // The code of a success is 1; of an answer that the handler gives to an error itself, the error's.
+        // The code is 1 for a success; for an error response described by the handler itself, that of the error.
         let error = Error::each().find(|error| error.status().as_u16() == status);
         let (code, message) = error.map_or((1, "success"), |error| (error.code(), error.message()));
         let mut content = response.content;
@@ -242,7 +240,7 @@ impl Status {
         for (name, values) in self.headers {
             let header = match name.as_str() {
                 "retry-after" => HeaderBuilder::new()
-                    .description(Some("Seconds after which it may work again"))
+                    .description(Some("Seconds to wait before the next attempt"))
                     .schema(Some(
                         ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)),
                     )),
@@ -254,7 +252,7 @@ impl Status {
     }
 }
 
-/// What all answers are, but those of the token endpoint.
+/// The envelope of all responses, except those of the token endpoint.
 fn envelope(code: u32, message: &str, data: RefOr<Schema>) -> RefOr<Schema> {
     let code = ObjectBuilder::new()
         .schema_type(Type::Integer)
@@ -289,7 +287,7 @@ fn example(value: Value) -> RefOr<Example> {
     example.into()
 }
 
-/// A value as `schema` describes it, made of the examples of its parts.
+/// An example for `schema`, composed of the examples of its parts.
 fn example_of(schema: &Value, schemas: &Value) -> Value {
     let of = |schema| example_of(schema, schemas);
     if let Some(reference) = schema["$ref"].as_str() {
@@ -308,7 +306,7 @@ fn example_of(schema: &Value, schemas: &Value) -> Value {
     }
 }
 
-/// The error's name in the code.
+/// The name of the variant.
 fn name(error: &Error) -> String {
     let debug = format!("{error:?}");
     let end = debug.find(|c: char| !c.is_alphanumeric());
@@ -320,13 +318,12 @@ fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
     let password = Flow::Password(Password::new(functions::login::ROUTES[1].path(), scopes));
     let password = OAuth2::with_description(
         [password],
-        "Log in: `username` is your userid, `password` its password. Leave `client_id` and `client_secret` empty: there are \
-        no clients with a secret.",
+        "Log in: `username` is your userid. Leave `client_id` and `client_secret` empty: clients are not registered.",
     );
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("Or, instead, the `access_token` of an earlier log-in."));
+        .description(Some("Alternatively, the `access_token` of an earlier log-in."));
     BTreeMap::from([
         ("password".to_owned(), SecurityScheme::OAuth2(password).into()),
         ("token".to_owned(), SecurityScheme::Http(bearer.build()).into()),
@@ -335,21 +332,21 @@ fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
 
 fn description() -> String {
     let mut text =
-        "Every answer is one JSON object, the envelope: `code`, `message`, `data`. The exception is \
-        `POST /auth/token`, which answers as an OAuth2 token endpoint does (RFC 6749 §5).\n\n\
-        `code` is 1 on success, and otherwise says what went wrong; `message` is fixed for each code.\n\n\
+        "Every response is a JSON object, the envelope: `code`, `message`, `data`. The exception is \
+        `POST /auth/token`, which responds like an OAuth2 token endpoint (RFC 6749 §5).\n\n\
+        `code` is 1 on success, and otherwise identifies the error; `message` is fixed for each code.\n\n\
         ## Codes\n\n| HTTP | code | message |\n|--|--|--|\n"
             .to_owned();
     for error in Error::each() {
         let (status, code, message) = (error.status().as_u16(), error.code(), error.message());
         writeln!(text, "| {status} | `{code}` | {message} |").expect("a String");
     }
-    text += "\nA path or a method that does not exist is answered by the gateway where there is one, without an envelope.\n\n\
+    text += "\nIf the path or the method does not exist, the gateway responds, without an envelope.\n\n\
         ## Headers of every response\n\n| header | value |\n|--|--|\n";
     for (name, value) in &HEADERS {
         writeln!(text, "| `{name}` | `{value}` |").expect("a String");
     }
-    text + "| `x-request-id` | the id of this request, also in the log |\n"
+    text + "| `x-request-id` | the id of the request, also in the log |\n"
 }
 
 #[cfg(test)]

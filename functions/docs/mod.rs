@@ -1,19 +1,19 @@
-//! `GET /docs`, `GET /openapi.json`: the interface describes itself, to people (Swagger UI) and to programs. Everything
-//! is in the program: no database, no secret, no other host.
+//! `GET /docs`, `GET /openapi.json`: the API documentation, for people (Swagger UI) and for programs. Everything is embedded
+//! in the binary: no database, no secret, no other host.
 
 use shared::http::pages::{Content, Page};
 
-/// The description of the interface, `OpenAPI` 3.1. `cargo run --example openapi` writes it anew.
+/// The OpenAPI 3.1 description. `cargo run --example openapi` regenerates it.
 pub static OPENAPI: &str = include_str!("openapi.json");
 
-/// What Swagger UI needs, from here alone. Its style sheet has pictures in `data:` addresses.
+/// What Swagger UI needs, from this host only. Its style sheet has images in `data:` URLs.
 const VIEWER: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For what is no document: as for every other answer.
+/// For everything that is not a document, as for other responses.
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// The routes.
+/// The pages.
 pub static PAGES: [Page; 6] = [
     Page {
         path: "/docs",

@@ -1,4 +1,4 @@
-//! `GET /health`: tells within 2 s whether the service can serve.
+//! `GET /health`: reports within 2 s whether requests can be served.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use shared::error::Error;
 use shared::http::{Reply, Route};
 use utoipa::{OpenApi, ToSchema};
 
-/// The routes.
+/// The routes of the function.
 pub static ROUTES: [Route<Arc<Database>>; 1] = [Route::of::<__path_handle>(|state, request, now| {
     Box::pin(handle(state, request, now))
 })];
 
-/// What the routes say of themselves.
+/// The OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(handle))]
 pub(crate) struct Description;
@@ -41,7 +41,7 @@ enum DatabaseState {
     Down,
 }
 
-/// The database's schema against what the code needs.
+/// The schema of the database, compared with the one that the code needs.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum SchemaState {
@@ -50,20 +50,20 @@ enum SchemaState {
     Unknown,
 }
 
-/// Answers 200 when requests can be served, 503 with the same members when not.
+/// Answers 200 if requests can be served, else 503 with the same members.
 ///
 /// # Errors
-/// None: it tells of them.
+/// None: they are reported in the response.
 #[utoipa::path(
     get,
     path = "/health",
     operation_id = "health",
     tag = "service",
-    summary = "Can the service serve?",
+    summary = "Is the service ready?",
     description = "Answers within two seconds.",
     responses(
-        (status = 200, description = "It can.", body = Health),
-        (status = 503, description = "It cannot, and this is why.", body = Health,
+        (status = 200, description = "Requests can be served.", body = Health),
+        (status = 503, description = "Requests cannot be served, for these reasons.", body = Health,
             example = json!({ "status": "unavailable", "database": "down", "schema": "unknown" })),
     ),
 )]

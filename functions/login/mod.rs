@@ -21,10 +21,10 @@ use shared::validation::ValidationError;
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-/// RFC 6749 §5.1 wants it beside `cache-control`.
+/// RFC 6749 §5.1 requires it besides `cache-control`.
 const HEADERS: &[(&str, &str)] = &[("pragma", "no-cache")];
 
-/// The routes.
+/// The routes of the function.
 pub static ROUTES: [Route<App>; 2] = [
     Route::of::<__path_handle>(|state, request, now| Box::pin(handle(state, request, now)))
         .with_headers(HEADERS),
@@ -32,7 +32,7 @@ pub static ROUTES: [Route<App>; 2] = [
         .with_headers(HEADERS),
 ];
 
-/// What the routes say of themselves.
+/// The OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(handle, oauth2::handle))]
 pub(crate) struct Description;
@@ -67,21 +67,21 @@ struct LoggedIn<'a> {
     user_info: &'a User,
 }
 
-/// The members of the body, for the interface's description.
+/// The members of the body, for the OpenAPI description.
 #[derive(ToSchema)]
 #[schema(description = "Other members are ignored.")]
 #[expect(dead_code, reason = "describes")]
 struct LoginBody {
-    /// As at the registration; case and width do not matter.
+    /// As registered; case and width do not matter.
     #[schema(min_length = 1, example = "alice")]
     userid: String,
-    /// As at the registration.
+    /// As registered.
     #[schema(min_length = 1, format = Password, example = "correct horse battery staple")]
     password: String,
 }
 
-/// Answers 200 with an access token and `user_info`; to a form, undescribed, as the token endpoint does: this was its path
-/// with the earlier back end.
+/// Answers 200 with an access token and `user_info`. Also accepts a form, like the token endpoint, which is undocumented:
+/// this was its path in the earlier back end.
 ///
 /// # Errors
 /// 40001, 40101, 40302, 41501, 42201, 42901, 50001, 50301.
@@ -92,7 +92,7 @@ struct LoginBody {
     tag = "session",
     extensions(("x-codes" = json!([40101, 40302, 42901]))),
     summary = "Log in",
-    description = "Opens a session; earlier ones stay.",
+    description = "Opens a session; earlier sessions continue.",
     request_body = LoginBody,
     responses((status = 200, description = "The session is open.", body = LoggedIn)),
 )]
@@ -116,13 +116,13 @@ fn parse(request: &Request) -> Result<(UserId, Password), Error> {
     let userid = members.required("userid", parse_userid);
     let password = members.required("password", Password::typed);
     members.finish()?;
-    // `finish` has answered where one of the two was refused.
+    // `finish` has returned an error if one of these was rejected.
     userid
         .zip(password)
         .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
 }
 
-/// No policy here, only what cannot be looked up: an old userid may be one that registration would refuse.
+/// Rejects only what cannot be looked up, not what registration rejects: old userids may not satisfy its rules.
 fn parse_userid(typed: &str) -> Result<UserId, ValidationError> {
     match typed {
         "" => Err(ValidationError::Empty),
@@ -152,8 +152,8 @@ impl LogIn {
     }
 }
 
-/// Verifies the password and opens a session. Unknown userid, wrong password and an account without a password take
-/// the same work and the same round trips, and answer alike.
+/// Verifies the password and opens a session. For an unknown userid, a wrong password and an account without a password,
+/// work, round trips and response are the same.
 async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, AccessToken), Error> {
     let LogIn {
         userid,
@@ -204,7 +204,7 @@ async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, 
     };
     let rehash = replacement.map(|new| Rehash { old, new });
     if !open_session(app, &session, &reservation, rehash).await? {
-        // Deleted, disabled or with a new password by now: what was typed logs nobody in any more.
+        // In the meantime the user was deleted or disabled, or the password was changed.
         return Err(Error::WrongCredentials { user_id: None, way });
     }
     SecurityEvent::LoginSuccess { user_id, way }.log();
@@ -219,7 +219,7 @@ async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, 
     Ok((user, token))
 }
 
-/// Counts the attempt and reads who is tried.
+/// Counts the attempt and reads the user.
 async fn reserve(
     app: &App,
     userid: &UserId,
@@ -254,8 +254,8 @@ async fn reserve(
     }
 }
 
-/// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash. `false` when the
-/// password logs nobody in any more.
+/// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash. `false` if the
+/// password is no longer valid.
 async fn open_session(
     app: &App,
     session: &NewSession,
@@ -275,8 +275,8 @@ async fn open_session(
     let replaces = rehash.is_some();
     let mut opened = write(rehash).await;
     if opened.is_err() && replaces {
-        // A hash that cannot be replaced must not fail the login: then the session alone. Its id makes that harmless
-        // where the first statement did succeed.
+        // If the hash cannot be replaced, write only the session: the log-in must not fail. The session's id makes that safe
+        // if the first statement did succeed.
         opened = write(None).await;
     }
     Ok(opened?)

@@ -1,5 +1,5 @@
-//! `POST /auth/token`: the OAuth2 token endpoint for the resource owner password grant (RFC 6749 §4.3), so that Swagger's
-//! Authorize button and stock clients log in.
+//! `POST /auth/token`: the OAuth2 token endpoint for the resource owner password grant (RFC 6749 §4.3), for Swagger's
+//! Authorize button and stock clients.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::LogIn;
 
-/// Answers a form as `POST /auth/login` does, and nothing else.
+/// Answers a form like `POST /auth/login`, and rejects other media types.
 ///
 /// # Errors
 /// 41501, 42901, 50001, 50301.
@@ -36,7 +36,7 @@ use super::LogIn;
         (status = 200, description = "The session is open.", content(
             (super::Grant = "application/x-www-form-urlencoded"),
         )),
-        (status = 400, description = "The request is wrong, or the userid or the password.", content(
+        (status = 400, description = "The request is invalid, or userid or password is wrong.", content(
             (Refusal = "application/x-www-form-urlencoded"),
         )),
     ),
@@ -48,12 +48,12 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     }
 }
 
-/// Answers with the objects of RFC 6749: §5.1 on success, §5.2 on an error of the client's.
+/// Answers with the objects of RFC 6749: §5.1 on success, §5.2 for client errors.
 ///
 /// # Errors
 /// 42901, 50001, 50301.
 pub(crate) async fn answer(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
-    // A form needs no preflight: any page could have its visitors' browsers send one.
+    // A form needs no preflight, so any page can make a browser send one.
     if app.origins.refuse(request) {
         let foreign = OAuth2Error(Code::InvalidRequest, "A page of another origin sent the form.");
         return refuse(foreign, Error::MalformedBody);
@@ -81,7 +81,7 @@ struct Parameters {
     password: Password,
 }
 
-/// What went wrong, and a fixed sentence for developers.
+/// The error, and a fixed message for developers.
 struct OAuth2Error(Code, &'static str);
 
 /// The values of `error` (RFC 6749 §5.2).
@@ -94,9 +94,9 @@ enum Code {
     UnsupportedGrantType,
 }
 
-/// The parameters of the form, for the interface's description.
+/// The parameters of the form, for the OpenAPI description.
 #[derive(ToSchema)]
-#[schema(description = "Other parameters are ignored. An empty one counts as absent.")]
+#[schema(description = "Other parameters are ignored. Empty parameters count as absent.")]
 #[expect(dead_code, reason = "describes")]
 pub(crate) struct LoginForm {
     grant_type: Option<GrantType>,
@@ -152,7 +152,7 @@ fn parse(form: &[u8]) -> Result<Parameters, OAuth2Error> {
 #[schema(as = OAuth2Error)]
 pub(crate) struct Refusal {
     error: Code,
-    /// One short sentence for developers.
+    /// A short message for developers.
     #[schema(example = "The username or the password is wrong.")]
     error_description: &'static str,
 }

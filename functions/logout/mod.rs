@@ -1,4 +1,4 @@
-//! `POST /auth/logout`: ends the session of the bearer token, which is dead at once, everywhere.
+//! `POST /auth/logout`: ends the session of the bearer token, which is revoked immediately, everywhere.
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
@@ -9,17 +9,17 @@ use shared::sessions;
 use shared::telemetry::SecurityEvent;
 use utoipa::OpenApi;
 
-/// The routes.
+/// The routes of the function.
 pub static ROUTES: [Route<Authenticator>; 1] = [Route::of::<__path_handle>(|state, request, now| {
     Box::pin(handle(state, request, now))
 })];
 
-/// What the routes say of themselves.
+/// The OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(handle))]
 pub(crate) struct Description;
 
-/// Answers 200 without data. Of several log-outs of one token one succeeds.
+/// Answers 200 without data. Of several log-outs with one token, exactly one succeeds.
 ///
 /// # Errors
 /// 40102, 40103, 50301.
@@ -29,7 +29,7 @@ pub(crate) struct Description;
     operation_id = "logout",
     tag = "session",
     summary = "Log out",
-    description = "Ends the session of the bearer token, which is dead at once, everywhere. Other sessions stay.",
+    description = "Ends the session of the bearer token, which is revoked immediately, everywhere. Other sessions continue.",
     security(("password" = []), ("token" = [])),
     responses((status = 200, description = "The session has ended.")),
 )]

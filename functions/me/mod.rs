@@ -1,4 +1,4 @@
-//! `GET /auth/me`: tells who the bearer token belongs to.
+//! `GET /auth/me`: returns the user of the bearer token.
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
@@ -10,12 +10,12 @@ use shared::users::User;
 use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
-/// The routes.
+/// The routes of the function.
 pub static ROUTES: [Route<Authenticator>; 1] = [Route::of::<__path_handle>(|state, request, now| {
     Box::pin(handle(state, request, now))
 })];
 
-/// What the routes say of themselves.
+/// The OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(handle))]
 pub(crate) struct Description;
@@ -37,7 +37,7 @@ struct Me {
     operation_id = "me",
     tag = "session",
     summary = "Who am I?",
-    description = "Tells who the bearer token belongs to.",
+    description = "Returns the user of the bearer token.",
     security(("password" = []), ("token" = [])),
     responses((status = 200, description = "The token is live.", body = Me)),
 )]

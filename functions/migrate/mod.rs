@@ -1,5 +1,5 @@
-//! Runs the migrations from inside the database's network, as the owner, and keeps the role that the other functions sign
-//! in as. Invoked by the pipeline with any event, before new code takes traffic. Harmless when repeated or run twice at once.
+//! Runs the migrations as the owner from inside the database's network, and maintains the role that the other functions
+//! use. Invoked by the pipeline with any event before new code receives traffic. Idempotent, and safe to run concurrently.
 
 use serde::Serialize;
 use shared::aws::{Aws, AwsError};
@@ -8,49 +8,49 @@ use shared::database::{Database, Migration, MigrationError};
 use shared::roles::{Role, SignIn};
 use thiserror::Error;
 
-/// What was done.
+/// The result.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Report {
-    /// The versions of the migrations that ran now.
+    /// The versions of the migrations applied by this run.
     pub applied: Vec<i64>,
-    /// The newest version that has run.
+    /// The newest version applied.
     pub version: i64,
     /// The role that was created or brought up to date.
     pub role: String,
-    /// What was changed in the tables of an earlier back end.
+    /// Changes to the tables of an earlier back end.
     pub adopted: Vec<String>,
-    /// What the owner may not do, and has to be done by somebody else.
+    /// What is left to somebody with more privileges than the owner.
     pub left_to_do: Vec<String>,
 }
 
-/// Why nothing was done. The function fails with it, so that a pipeline stops.
+/// Why nothing was done. The function fails with it, which stops the pipeline.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// A setting is missing or unusable.
+    /// A setting is missing or invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// AWS did not give a secret.
+    /// A secret could not be read.
     #[error(transparent)]
     Aws(#[from] AwsError),
-    /// A migration stopped, or the role could not be brought up to date.
+    /// A migration failed, or the role could not be brought up to date.
     #[error(transparent)]
     Migration(#[from] MigrationError),
 }
 
-/// Migrates as the settings in `environment` say:
+/// Migrates, according to these settings in `environment`:
 ///
-/// - `DATABASE_SECRET_ARN` or `DATABASE_URL`: the owner's.
-/// - `APPLICATION_SECRET_ARN`: the application's secret, a JSON object with `username` and `password`. Without it the
-///   role signs in with IAM.
-/// - `APPLICATION_ROLE`: its name where the secret does not state one; default `people_app`.
+/// - `DATABASE_SECRET_ARN` or `DATABASE_URL`: the database, as its owner.
+/// - `APPLICATION_SECRET_ARN`: the secret of the application role, a JSON object with `username` and `password`. Without
+///   it the role authenticates with IAM.
+/// - `APPLICATION_ROLE`: its name, if the secret does not contain one; default `people_app`.
 ///
 /// # Errors
-/// A message for the log of the pipeline; it holds no secret.
+/// A message for the log of the pipeline, without secrets.
 pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
     let database = Database::new(DatabaseConfig::from_environment(environment)?);
     let (role, sign_in) = application_role(environment).await?;
     let migration = Migration {
-        // Whoever invokes it against an earlier back end's database wants that one adopted.
+        // Invoking it on an earlier back end's database is a request to adopt it.
         adopt: true,
         role: Some(Role {
             name: &role,
@@ -58,7 +58,7 @@ pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
         }),
         ..Migration::default()
     };
-    // What is wrong is told by the run, in more words.
+    // If this fails, the run reports the error in more detail.
     let _ = database.wait_until_reachable().await;
     let migrated = database.migrate(&migration).await?;
     Ok(Report {

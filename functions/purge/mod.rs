@@ -1,6 +1,6 @@
-//! Removes what is over: sessions that ended longer ago than they are kept, counts of attempts that are forgotten, and
-//! networks from which their user has not logged in for long.
-//! Invoked by a schedule with any event. Harmless when repeated or run twice at once.
+//! Deletes sessions that ended longer ago than the retention time, stale counts of attempts, networks from which their user
+//! has not logged in for a long time, and messages that were not sent. Invoked by a schedule with any event. Idempotent,
+//! and safe to run concurrently.
 
 use chrono::TimeDelta;
 use serde::Serialize;
@@ -9,35 +9,35 @@ use shared::database::{Database, DatabaseError};
 use shared::{attempts, outbox, sessions};
 use thiserror::Error;
 
-/// Rows that one statement removes: tens of milliseconds, so that it never comes near the statement timeout and holds no
+/// Maximum rows deleted by one statement: that takes tens of milliseconds, far below the statement timeout, and holds no
 /// lock for long.
 const BATCH: u32 = 1_000;
 
-/// Statements of one kind in one run. Half a million rows an hour are twelve times what a million log-ins a day need.
-const MOST_BATCHES: u32 = 500;
+/// Maximum statements of one kind in one run. Half a million rows an hour are twelve times what a million log-ins a day need.
+const MAX_BATCHES: u32 = 500;
 
-/// How long what is to be sent waits to be taken.
+/// How long messages are kept in the outbox.
 const OUTBOX_RETENTION: TimeDelta = TimeDelta::days(30);
 
-/// What was done.
+/// The result.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Report {
-    /// Sessions that were removed.
+    /// Sessions that were deleted.
     pub sessions: u64,
-    /// Counts that were removed.
+    /// Counts that were deleted.
     pub attempts: u64,
-    /// Networks of users that were removed.
+    /// Networks of users that were deleted.
     pub known_networks: u64,
     /// What was to be sent and nobody took.
     pub outbox: u64,
-    /// Nothing was left to remove.
+    /// Nothing is left to delete.
     pub complete: bool,
 }
 
-/// Why not everything was removed. The next run goes on where this one stopped.
+/// Why not everything was deleted. The next run continues where this one stopped.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// A setting is missing or unusable.
+    /// A setting is missing or invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The database cannot be reached or is too slow.
@@ -49,7 +49,7 @@ pub enum Failure {
 /// long a session is kept after its end.
 ///
 /// # Errors
-/// A message for the log of the function; it holds no secret.
+/// A message for the log of the function, without secrets.
 pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
     let database = Database::new(DatabaseConfig::from_environment(environment)?);
     let days = environment.number("SESSION_RETENTION_DAYS", 7, 0..=3650)?;
@@ -100,7 +100,7 @@ async fn in_batches(
     remove: impl AsyncFn() -> Result<u64, DatabaseError>,
 ) -> Result<(u64, bool), DatabaseError> {
     let mut removed = 0;
-    for _ in 0..MOST_BATCHES {
+    for _ in 0..MAX_BATCHES {
         let batch = remove().await?;
         removed += batch;
         if batch < BATCH.into() {

@@ -1,4 +1,4 @@
-//! `POST /user/register`: writes a new user, and nothing else.
+//! `POST /user/register`: creates a user, without logging in.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use shared::telemetry::SecurityEvent;
 use shared::users::{self, NewUser, User, UserId};
 use utoipa::{OpenApi, ToSchema};
 
-/// The routes.
+/// The routes of the function.
 pub static ROUTES: [Route<State>; 1] = [Route::of::<__path_handle>(|state, request, now| {
     Box::pin(handle(state, request, now))
 })];
 
-/// What the routes say of themselves.
+/// The OpenAPI description of the routes.
 #[derive(OpenApi)]
 #[openapi(paths(handle))]
 pub(crate) struct Description;
 
-/// What a registration needs: no keys, since it opens no session.
+/// The state for a registration: no keys, since no session is opened.
 pub struct State {
     database: Arc<Database>,
     passwords: Arc<Passwords>,
@@ -64,25 +64,23 @@ struct Registered {
     user_info: User,
 }
 
-/// The members of the body, for the interface's description. [`parse`] takes them one by one, since it has to name all
-/// that it refuses.
+/// The members of the body, for the OpenAPI description. [`parse`] takes them one by one, since it has to name all that
+/// are rejected.
 #[derive(ToSchema)]
 #[schema(
-    description = "Other members are ignored. The optional ones may be null or empty; white space around them is removed."
+    description = "Other members are ignored. Optional members may be null or empty; surrounding white space is removed."
 )]
 #[expect(dead_code, reason = "describes")]
 struct RegisterBody {
-    /// What the user will log in with. Case and width do not matter: `Alice`, `ALICE` and `Ａlice` are one account. No
-    /// white space, control or invisible characters, and no mixture of scripts but Latin with Han, kana, Bopomofo or
-    /// Hangul.
+    /// The name to log in with. Case and width do not matter: `Alice`, `ALICE` and `Ａlice` are one account. No white
+    /// space, control or invisible characters, and no mixed scripts except Latin with Han, kana, Bopomofo or Hangul.
     #[schema(min_length = 1, max_length = 64, example = "alice")]
     userid: String,
-    /// Any characters but NUL. Neither a common password or a simple variation of one, nor one that is easily guessed
-    /// from userid, user name, e-mail, phone or the service's name. A deployment may ask for more than 8.
+    /// Any characters except NUL. Must not be a common password or a simple variation of one, nor easily guessed from
+    /// userid, user name, e-mail, phone or the service's name. A deployment may require more than 8 characters.
     #[schema(min_length = 8, max_length = 128, format = Password, example = "correct horse battery staple")]
     password: String,
-    /// How the user is called; the userid as it was typed, where none is given. Something visible, no control
-    /// characters.
+    /// The display name; by default the userid as typed. Needs a visible character, no control characters.
     #[schema(max_length = 64, example = "Alice")]
     user_name: Option<String>,
     /// No control characters.
@@ -91,17 +89,17 @@ struct RegisterBody {
     /// No control characters.
     #[schema(max_length = 64, example = "engineer")]
     job: Option<String>,
-    /// As people write it: digits, spaces and `+ ( ) - .`, full-width ones too.
+    /// Digits, spaces and `+ ( ) - .`, also full-width.
     #[schema(max_length = 32, example = "+49 30 123456")]
     phone: Option<String>,
-    /// Something shaped like an e-mail address.
+    /// An e-mail address.
     #[schema(
         max_length = 254,
         pattern = r"^(\s*[^\s@]+@[^\s@.]+(\.[^\s@.]+)+\s*)?$",
         example = "alice@example.com"
     )]
     email: Option<String>,
-    /// The level of Chinese at which the user starts. No control characters.
+    /// The level of Chinese at the start. No control characters.
     #[schema(max_length = 32, example = "HSK 2")]
     init_cn_level: Option<String>,
 }
@@ -117,9 +115,9 @@ struct RegisterBody {
     tag = "account",
     extensions(("x-codes" = json!([40901, 42901]))),
     summary = "Register",
-    description = "Writes a new user, and nothing else: to log in is another request.",
+    description = "Creates a user, but does not log in: that is a separate request.",
     request_body = RegisterBody,
-    responses((status = 200, description = "The user is registered.", body = Registered)),
+    responses((status = 200, description = "The user has been registered.", body = Registered)),
 )]
 pub async fn handle(state: &State, request: &Request, _now: DateTime<Utc>) -> Result<Reply, Error> {
     let (user, password) = parse(request, state.passwords.policy())?;
@@ -178,11 +176,11 @@ fn parse(request: &Request, policy: &PasswordPolicy) -> Result<(NewUser, Passwor
     let context: Vec<&str> = context.into_iter().flatten().collect();
     let password = members.required("password", |typed| policy.check(typed, &context));
     members.finish()?;
-    // `finish` has answered where one of the two was refused.
+    // `finish` has returned an error if one of these was rejected.
     let (Some((userid, as_typed)), Some(password)) = (typed, password) else {
         return Err(Error::Defect("a refused field was not reported".to_owned()));
     };
-    // What was typed may be longer than its canonical form.
+    // The typed form may be longer than the canonical one.
     let user_name = given_name
         .or_else(|| users::user_name(&as_typed).ok())
         .unwrap_or_else(|| userid.as_str().to_owned());

@@ -18,7 +18,7 @@ use shared::error::Error;
 use shared::http::body::MAX_BYTES;
 use shared::http::event::Gateway;
 use shared::http::pages::Page;
-use shared::http::{answer, believe};
+use shared::http::{answer, resolve_source_address};
 use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
@@ -77,7 +77,7 @@ fn routes(app: Arc<App>) -> Router {
                             .map(|(name, value)| (name.to_owned(), value.to_owned()))
                             .collect();
                     }
-                    believe(&app.trusted_proxy, &mut request);
+                    resolve_source_address(&app.trusted_proxy, &mut request);
                     response(route.serve(&app, request).await)
                 }
                 Err(parts) => refuse(route.key(), parts, Error::MalformedBody).await,

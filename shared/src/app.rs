@@ -1,4 +1,4 @@
-//! What an instance keeps between requests. Each function builds only what its routes need.
+//! The state that an instance keeps between requests. Each function builds only what its routes need.
 
 use std::sync::Arc;
 
@@ -17,36 +17,36 @@ use crate::origins::Origins;
 use crate::password::Passwords;
 use crate::token::Keys;
 
-/// What a function keeps between requests.
+/// The state that a function keeps between requests.
 pub trait State: Sized + Send + Sync + 'static {
-    /// What it takes from its environment.
+    /// The resources that it needs.
     const NEEDS: &'static [Need];
 
-    /// Reads its settings in `environment`, and the secrets that they name. Opens no connection yet.
+    /// Reads its settings from `environment`, and the secrets named there. Does not connect to the database yet.
     fn load(environment: &Environment) -> impl Future<Output = Result<Self, StartError>> + Send;
 
-    /// The same, of an instance that serves every function.
+    /// The corresponding part of `app`, for a process that serves all functions.
     fn part_of(app: &App) -> Self;
 
-    /// What to connect to before the first request.
+    /// The database to connect to before the first request.
     fn database(&self) -> &Database;
 }
 
-/// What a function is given: settings, secrets, memory, rights.
+/// A resource of a function, for which it needs settings, secrets, memory or permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Need {
-    /// The database, as the application's role.
+    /// The database, as the application role.
     Database,
     /// The database, as its owner.
     DatabaseOwner,
     /// The keys that sign access tokens.
     Keys,
-    /// Memory to hash passwords in.
+    /// Memory to hash passwords.
     Passwords,
 }
 
-/// Everything: what a function needs that checks passwords and signs tokens.
+/// The whole state, for functions that check passwords and sign tokens.
 #[derive(Clone)]
 pub struct App {
     /// The connections to PostgreSQL.
@@ -57,29 +57,29 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// How long a session may be idle; `None`: as long as it lives.
     pub max_idle: Option<TimeDelta>,
-    /// How many attempts are free.
+    /// How many attempts are allowed without a delay.
     pub limits: Limits,
-    /// What may say where a request comes from.
+    /// The proxy whose source addresses are trusted.
     pub trusted_proxy: TrustedProxy,
     /// Its attempts to log in.
     pub attempts: Arc<OwnAttempts>,
-    /// Whose web pages may call.
+    /// Origins whose web pages may call the service.
     pub origins: Origins,
 }
 
 /// Why a function cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A setting is missing or unusable: to try again would not help.
+    /// A setting is missing or invalid: a retry would not help.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A secret could not be had: the next try may have it.
+    /// A secret could not be read: a retry may succeed.
     #[error(transparent)]
     Aws(#[from] AwsError),
 }
 
 impl App {
-    /// Opens no connection and allocates no hashing memory yet.
+    /// Opens no connection and allocates no memory for hashes yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {

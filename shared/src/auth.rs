@@ -191,3 +191,52 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
         Err(NOT_OURS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::event;
+
+    const USER: &str = "0b7e6c1a-2f4d-4a83-9c55-1d0f6a7b8c9d";
+    const SESSION: &str = "5a0dea8a-2f4d-4a83-9c55-1d0f6a7b8c9d";
+
+    fn of(authorizer: &str) -> Option<Caller> {
+        caller(&event::request(&format!(
+            r#"{{"requestContext":{{"authorizer":{authorizer}}}}}"#
+        )))
+    }
+
+    #[test]
+    fn a_function_behind_the_authorizer_knows_its_caller_on_an_http_api_and_on_a_rest_api() {
+        let context =
+            |roles: &str| format!(r#"{{"user_id":"{USER}","session_id":"{SESSION}","roles":"{roles}"}}"#);
+        for (roles, expected) in [("", vec![]), ("admin", vec!["admin"]), ("a,b", vec!["a", "b"])] {
+            let expected = Caller {
+                user_id: USER.parse().unwrap(),
+                session_id: SESSION.parse().unwrap(),
+                roles: expected.into_iter().map(str::to_owned).collect(),
+            };
+            assert_eq!(of(&context(roles)), Some(expected.clone()));
+            assert_eq!(of(&format!(r#"{{"lambda":{}}}"#, context(roles))), Some(expected));
+        }
+    }
+
+    #[test]
+    fn without_the_authorizer_there_is_no_caller() {
+        for authorizer in [
+            "null",
+            "{}",
+            r#"{"jwt":{"claims":{}}}"#,
+            r#"{"lambda":null}"#,
+            r#"{"user_id":"x","session_id":"y","roles":""}"#,
+        ] {
+            assert_eq!(of(authorizer), None, "{authorizer}");
+        }
+        // A client chooses the headers, the body and the query string.
+        let sent = format!(r#"{{"user_id":"{USER}","session_id":"{SESSION}","roles":"admin"}}"#);
+        let event = format!(
+            r#"{{"authorizer":{sent},"headers":{{"authorizer":"x"}},"queryStringParameters":{sent}}}"#
+        );
+        assert_eq!(caller(&event::request(&event)), None);
+    }
+}

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, as the contract's table of responses: one variant a row.
+//! All errors of requests: one variant for each code.
 
 use lambda_http::http::StatusCode;
 use serde::Serialize;
@@ -11,37 +11,37 @@ use crate::password::HashError;
 use crate::telemetry::{LoginWay, SecurityEvent};
 use crate::validation::ValidationError;
 
-/// A request that did not succeed. What the client learns is [`Error::message`]; the rest is for the log.
+/// A failed request. The client gets [`Error::message`]; the rest is for the log.
 #[derive(Debug)]
 pub enum Error {
     /// The body is not one well-formed UTF-8 JSON object.
     MalformedBody,
-    /// Userid or password is wrong; which of them, only the log may hint at.
+    /// Userid or password is wrong. Only the log may tell which.
     WrongCredentials {
-        /// The account, where there is one.
+        /// The account, if there is one.
         user_id: Option<Uuid>,
-        /// How somebody tried.
+        /// How the log-in was attempted.
         way: LoginWay,
     },
     /// No bearer credentials were sent.
     NoCredentials,
-    /// The bearer token is malformed, forged, expired or logged out, or two were sent.
+    /// The bearer token is malformed, forged, expired or revoked, or more than one was sent.
     TokenNotLive {
-        /// Whose it was, where it is one of ours.
+        /// Its user, if it is one of ours.
         user_id: Option<Uuid>,
     },
-    /// The account's own password, which a session has to state again, is wrong.
+    /// The current password, which has to be confirmed, is wrong.
     WrongOwnPassword(SecurityEvent),
-    /// The password is right, and nobody may log in.
+    /// The password is right, but the account is disabled.
     AccountDisabled {
         /// The account.
         user_id: Uuid,
-        /// How somebody tried.
+        /// How the log-in was attempted.
         way: LoginWay,
     },
     /// No such path.
     NotFound,
-    /// The user has no live session of that id.
+    /// The user has no live session with that id.
     SessionNotFound,
     /// The path has no such method.
     MethodNotAllowed,
@@ -49,24 +49,24 @@ pub enum Error {
     UseridTaken,
     /// The body is over 16 KiB.
     BodyTooLarge,
-    /// The content type is not one that the endpoint takes.
+    /// The endpoint does not accept the content type.
     UnsupportedMediaType,
-    /// Fields are missing, of the wrong type or refused: all of them at once.
+    /// Fields are missing, of the wrong type or rejected. Lists all of them.
     Refused(Vec<FieldError>),
     /// Too many attempts.
     TooManyAttempts {
-        /// Whole seconds after which it may work again.
+        /// Whole seconds to wait before the next attempt.
         retry_after: u32,
-        /// What there were too many of.
+        /// The event to log.
         event: SecurityEvent,
     },
-    /// A defect of ours, with what the log should say.
+    /// A defect of ours, with a description for the log.
     Defect(String),
-    /// The database cannot be reached or is too slow, with what the log should say.
+    /// The database cannot be reached or is too slow, with a description for the log.
     Unavailable(String),
 }
 
-/// A field that was refused, and why; never its value.
+/// A rejected field, and why; never its value.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq, ToSchema)]
 pub struct FieldError {
     /// The member of the request.
@@ -78,7 +78,7 @@ pub struct FieldError {
 }
 
 impl Error {
-    /// One of each kind, by code.
+    /// One of each kind, in the order of their codes.
     pub fn each() -> impl Iterator<Item = Self> {
         std::iter::successors(Some(Self::MalformedBody), Self::next)
     }
@@ -162,7 +162,7 @@ impl Error {
         }
     }
 
-    /// The sentence in the envelope: fixed for each code.
+    /// The message in the envelope, fixed for each code.
     #[must_use]
     pub fn message(&self) -> &'static str {
         match self {
@@ -185,7 +185,7 @@ impl Error {
         }
     }
 
-    /// What the log tells besides status and code.
+    /// The description for the log, besides status and code.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         match self {
@@ -194,7 +194,7 @@ impl Error {
         }
     }
 
-    /// The security event that this is, if it is one.
+    /// The security event to log, if any.
     #[must_use]
     pub fn security_event(&self) -> Option<SecurityEvent> {
         match self {

@@ -1,4 +1,5 @@
-//! The role that the deployed functions sign in as: it reads and writes the rows of `people`, and changes nothing else.
+//! The application role, as which the deployed functions connect: it can read and write the rows of `people`, and nothing
+//! else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,27 +8,27 @@ use ring::{digest, hmac, pbkdf2};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-/// How the role signs in.
+/// How the role authenticates.
 pub enum SignIn {
     /// With this password.
     Password(SecretString),
-    /// With a token that IAM signs.
+    /// With an IAM token.
     Iam,
 }
 
-/// The role of the application.
+/// The application role.
 pub struct Role<'a> {
     /// Its name.
     pub name: &'a str,
-    /// How it signs in.
+    /// How it authenticates.
     pub sign_in: &'a SignIn,
 }
 
-/// What keeps the owner from making the role, for people; to be asked before anything is changed.
+/// Human-readable list of what prevents the owner from creating the role. To be called before anything is changed.
 ///
 /// # Errors
 /// The driver's.
-pub async fn in_the_way(connection: &mut PgConnection, role: &Role<'_>) -> Result<Vec<String>, sqlx::Error> {
+pub async fn obstacles(connection: &mut PgConnection, role: &Role<'_>) -> Result<Vec<String>, sqlx::Error> {
     let iam = matches!(role.sign_in, SignIn::Iam);
     sqlx::query_scalar!(
         r#"
@@ -59,10 +60,10 @@ pub async fn in_the_way(connection: &mut PgConnection, role: &Role<'_>) -> Resul
     .await
 }
 
-/// Creates the role, or brings it up to date: sign-in, `settings`, and the least rights on `relations`, the tables and views of
-/// the schema `people`.
-/// Takes from everybody what PostgreSQL up to 14 gives: to create in the schema `public`, and temporary tables.
-/// To be called by one at a time, within a transaction. What the owner may not do and has to be done by somebody else.
+/// Creates the role, or brings it up to date: authentication, `settings`, and the least privileges on `relations`, the
+/// tables and views of the schema `people`. Also revokes what PostgreSQL up to 14 grants to everybody: creating objects in
+/// the schema `public`, and temporary tables. To be called within a transaction, not concurrently. Returns a human-readable
+/// list of what is left to somebody with more privileges than the owner.
 ///
 /// # Errors
 /// The driver's.
@@ -95,7 +96,7 @@ pub async fn grant(
             let verifier =
                 scram_verifier(password).ok_or_else(|| sqlx::Error::Protocol("no random bytes".into()))?;
             statements.push(format!("ALTER ROLE {name} LOGIN PASSWORD '{verifier}'"));
-            // A member of it cannot sign in with a password.
+            // Members of it cannot authenticate with a password.
             if facts.iam {
                 statements.push(format!("REVOKE rds_iam FROM {name}"));
             }
@@ -108,7 +109,7 @@ pub async fn grant(
         }
     }
     for (setting, value) in settings {
-        // A list keeps its commas; a name in it is one by itself.
+        // The names in a list are quoted separately.
         let value = value.split(", ").map(quoted).collect::<Vec<_>>().join(", ");
         statements.push(format!(
             "ALTER ROLE {name} IN DATABASE {database} SET {setting} = {value}"
@@ -128,11 +129,11 @@ pub async fn grant(
          GRANT SELECT ON people._sqlx_migrations TO {name}"
     ));
     connection.execute(&*statements.join(";\n")).await?;
-    take_from_everybody(connection, &database).await
+    revoke_from_public(connection, &database).await
 }
 
-/// What stays is said: only the owner of the schema or of the database may take it.
-async fn take_from_everybody(
+/// Returns what could not be revoked: that takes the owner of the schema or of the database.
+async fn revoke_from_public(
     connection: &mut PgConnection,
     database: &str,
 ) -> Result<Vec<String>, sqlx::Error> {
@@ -168,7 +169,7 @@ fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// What PostgreSQL stores of a password (RFC 5803), so that the password itself reaches neither the server nor its log.
+/// The SCRAM verifier of a password (RFC 5803), so that the password itself reaches neither the server nor its log.
 fn scram_verifier(password: &SecretString) -> Option<String> {
     const ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::new(4096).unwrap();
     let mut salt = [0; 16];

@@ -1,5 +1,5 @@
-//! Logs: one JSON object a line. Values are escaped by the JSON writer, so nothing that a client sends can start a new
-//! line or add a member; and none of it is logged but the source address.
+//! Logs: one JSON object per line. Values are escaped by the JSON writer, so client input cannot start a new line or add a
+//! member; besides, none of it is logged except the source address.
 
 use std::io;
 
@@ -8,9 +8,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use uuid::Uuid;
 
-/// Sends logs to `writer`, and panics with them. Call once, first.
+/// Sends logs, including panics, to `writer`. Call once, first.
 pub fn init(writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
-    // Fails only when somebody else set one first; then that one logs.
+    // Fails only if a subscriber is already set; then that one logs.
     let _ = tracing::subscriber::set_global_default(subscriber(writer));
     report_panics();
 }
@@ -18,13 +18,13 @@ pub fn init(writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
 /// Sends panics to the log instead of standard error.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        // The location only: the message of a panic may hold anything.
+        // Only the location: the message of a panic may contain anything.
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let span = tracing::Span::current();
         if span.is_none() {
             tracing::error!(location, "panic");
         } else {
-            // Within a request: part of its one line.
+            // Within a request, it is part of its line.
             span.record("panic", location);
         }
     }));
@@ -43,8 +43,8 @@ pub fn subscriber(
         .with_max_level(tracing::Level::INFO)
         .with_writer(writer)
         .finish()
-        // The driver passes on what the server says besides its answers, which may quote any value. What is worth
-        // knowing comes with the errors, as a code. The runtime logs a failed invocation, which has its line already.
+        // The driver logs notices of the server, which may quote any value; the runtime logs a failed invocation. Errors
+        // are logged by us, once.
         .with(filter_fn(|metadata| {
             !["sqlx", "lambda_runtime::layers::panic"]
                 .iter()
@@ -52,18 +52,18 @@ pub fn subscriber(
         }))
 }
 
-/// Logs go here in a deployed function: the Lambda service collects standard output.
+/// Where a deployed function logs to: the Lambda service collects standard output.
 #[must_use]
 pub fn standard_output() -> io::Stdout {
     io::stdout()
 }
 
-/// How somebody logs in.
+/// How a user logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginWay {
-    /// As JSON.
+    /// With JSON.
     Json,
-    /// As a form, an OAuth2 client's.
+    /// With a form, as OAuth2 clients do.
     Form,
 }
 
@@ -76,8 +76,7 @@ impl LoginWay {
     }
 }
 
-/// What a security monitor watches for, named by OWASP's logging vocabulary. The request id and the source address
-/// come from the request's span.
+/// Security events, named after OWASP's logging vocabulary. Request id and source address are in the span of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecurityEvent {
     /// `authn_login_success`
@@ -89,9 +88,9 @@ pub enum SecurityEvent {
     },
     /// `authn_login_fail`
     LoginFail {
-        /// The account that was tried, where there is one.
+        /// The account, if there is one.
         user_id: Option<Uuid>,
-        /// How; none with a session whose owner has to state the password again.
+        /// How; `None` if a logged-in user had to confirm the password.
         way: Option<LoginWay>,
     },
     /// `authn_login_successafterfail`, besides `authn_login_success`
@@ -100,38 +99,38 @@ pub enum SecurityEvent {
         user_id: Uuid,
         /// How.
         way: LoginWay,
-        /// How often that had failed before.
+        /// Number of failures before.
         failures: u32,
     },
     /// `authn_login_fail_max`: rejected without verification, since too many have failed.
     LoginFailMax {
-        /// The account that was tried, where there is one.
+        /// The account, if there is one.
         user_id: Option<Uuid>,
-        /// How; none with a session whose owner has to state the password again.
+        /// How; `None` if a logged-in user had to confirm the password.
         way: Option<LoginWay>,
     },
     /// `excess_rate_limit_exceeded`: too many attempts to log in at once.
     TooManyLogins {
-        /// The account that was tried, where there is one.
+        /// The account, if there is one.
         user_id: Option<Uuid>,
-        /// How; none with a session whose owner has to state the password again.
+        /// How; `None` if a logged-in user had to confirm the password.
         way: Option<LoginWay>,
     },
     /// `excess_rate_limit_exceeded`: too many registrations.
     TooManyRegistrations,
-    /// `authn_token_revoked`: one session, or all others.
+    /// `authn_token_revoked`: one session was ended, or all others.
     TokenRevoked {
-        /// Whose it was.
+        /// Its user.
         user_id: Uuid,
     },
     /// `authn_password_change`
     PasswordChange {
-        /// Whose it is.
+        /// Its user.
         user_id: Uuid,
     },
-    /// `authn_password_change_fail`: the present password was wrong.
+    /// `authn_password_change_fail`: the current password was wrong.
     PasswordChangeFail {
-        /// Whose it is.
+        /// Its user.
         user_id: Uuid,
     },
     /// `user_updated`
@@ -146,7 +145,7 @@ pub enum SecurityEvent {
     },
     /// `authz_fail`: a token that is not live.
     TokenRefused {
-        /// Whose it was, where it is one of ours.
+        /// Its user, if it is one of ours.
         user_id: Option<Uuid>,
     },
     /// `user_created`
@@ -159,7 +158,7 @@ pub enum SecurityEvent {
 }
 
 impl SecurityEvent {
-    /// Writes the event's line.
+    /// Logs the event.
     pub fn log(self) {
         let (event, user_id, way) = match self {
             Self::LoginSuccess { user_id, way } => ("authn_login_success", Some(user_id), Some(way)),

@@ -1,48 +1,48 @@
-//! Why a value is refused.
+//! Why a value is rejected.
 
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// One short sentence that states the limit in force and never quotes the value.
+/// A short message that states the limit and never quotes the value.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ValidationError {
     /// The member is absent or null.
     #[error("is required")]
     Missing,
-    /// It has another JSON type.
+    /// It has the wrong JSON type.
     #[error("must be a string")]
     NotText,
-    /// Another request changes it, or nobody does.
+    /// It is changed by another endpoint, or not at all.
     #[error("cannot be changed here")]
     NotChangeable,
-    /// There is nothing in it.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// Neither PostgreSQL nor bcrypt can have one.
+    /// It contains NUL, which neither PostgreSQL nor bcrypt supports.
     #[error("must not have a NUL character")]
     Nul,
-    /// Fewer or more code points than may be.
+    /// Too few or too many code points.
     #[error("must have {0} to {1} characters")]
     Length(usize, usize),
-    /// Fewer code points than must be.
+    /// Too few code points.
     #[error("must have at least {0} characters")]
     TooShort(usize),
-    /// More code points than may be.
+    /// Too many code points.
     #[error("must have at most {0} characters")]
     TooLong(usize),
-    /// What would break a line.
+    /// It contains control characters.
     #[error("must not have control characters")]
     Control,
-    /// What cannot be seen, or not be told apart by sight.
+    /// It contains invisible characters or white space.
     #[error("must not have white space, control or invisible characters")]
     Invisible,
-    /// There is nothing to be seen in it.
+    /// It contains nothing visible.
     #[error("must have a visible character")]
     NothingVisible,
-    /// It would change what stands before the value.
+    /// It begins with a mark that would combine with the text before it.
     #[error("must not begin with a combining mark")]
     CombiningMark,
-    /// UTS #39: more than its "highly restrictive" level lets stand together.
+    /// It mixes scripts that UTS #39 does not allow together at its level "highly restrictive".
     #[error("must be of one script (Latin may stand with Han, kana, Bopomofo or Hangul)")]
     MixedScripts,
     /// Not a telephone number.
@@ -51,13 +51,13 @@ pub enum ValidationError {
     /// Not an e-mail address.
     #[error("must be an e-mail address of at most {0} characters")]
     Email(usize),
-    /// On the list.
+    /// It is on the list of common passwords.
     #[error("is one of the most common passwords")]
     CommonPassword,
-    /// A common password with a little more, or a repetition or sequence of characters.
+    /// A slightly extended common password, or a repetition or sequence of characters.
     #[error("is a simple variation of a common password")]
     CommonPasswordVariation,
-    /// Little more than what is known of the user or the service.
+    /// It is little more than known facts about the user or the service.
     #[error("is easily guessed from the userid, user name, e-mail, phone or the service's name")]
     GuessedFromContext,
 }

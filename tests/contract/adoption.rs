@@ -127,7 +127,7 @@ async fn dump(database: &Database) -> String {
 async fn stops(database: &Database, lines: &[&str], remedy: &str) {
     let before = dump(database).await;
     let error = adopt(database).await.expect_err("it stops");
-    let MigrationError::InTheWay(found) = &error else {
+    let MigrationError::Blocked(found) = &error else {
         panic!("{error}")
     };
     assert_eq!(found, lines);
@@ -854,7 +854,7 @@ async fn without_permission_rows_are_not_adopted_and_empty_tables_are() {
     assert_eq!(
         error.to_string(),
         "nothing was changed: the database has 2 users and 1 sessions of an earlier back end. To adopt them, which changes their \
-         tables for good and logs everybody out (sessions end, their tokens are erased), say so: ADOPT=true, or --adopt"
+         tables for good and logs everybody out (sessions end, their tokens are erased), set ADOPT=true or pass --adopt"
     );
     assert_eq!(dump(&database).await, before);
     database
@@ -927,7 +927,7 @@ async fn a_lock_of_somebody_else_stops_and_names_him_and_nothing_has_changed() {
         .to_string();
     assert!(
         error.starts_with(&format!(
-            "nothing was changed: others hold locks that are needed, for longer than this may wait:\n\
+            "nothing was changed; timed out waiting for locks held by others:\n\
              - process {pid} (application \"old back end\", role "
         )),
         "{error}"
@@ -1072,7 +1072,7 @@ fn whatever_the_shape_everything_is_right_or_nothing_has_changed() {
                         let service = Service::on(database, &[]);
                         service.token_of_new_user("new").await;
                     }
-                    Err(MigrationError::InTheWay(lines)) => {
+                    Err(MigrationError::Blocked(lines)) => {
                         assert!(!lines.is_empty());
                         assert_eq!(dump(&database).await, before, "{shape:?}: {lines:?}");
                     }

@@ -803,10 +803,7 @@ async fn a_refused_registration_does_not_count() {
     let service = Service::start_with(&[("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "1")]).await;
     for _ in 0..3 {
         let reply = service
-            .post(
-                "/user/register",
-                &json!({ "userid": "alice", "password": "short" }),
-            )
+            .register_with(json!({ "userid": "alice", "password": "short" }))
             .await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
     }

@@ -335,7 +335,7 @@ async fn rights_that_are_missing_are_named_before_anything_is_done() {
     assert_eq!(
         error,
         format!(
-            "nothing was changed, since this is in the way:\n\
+            "nothing was changed; this has to be fixed first:\n\
              - the role {owner} may not create a schema in the database: GRANT CREATE ON DATABASE {} TO {owner}\n\
              - the role {owner} may neither create nor change roles: ALTER ROLE {owner} CREATEROLE",
             role.database.name()
@@ -373,7 +373,7 @@ async fn without_rds_iam_it_says_so_before_anything_is_done() {
         .to_string();
     assert_eq!(
         failure,
-        "nothing was changed, since this is in the way:\n\
+        "nothing was changed; this has to be fixed first:\n\
          - this PostgreSQL has no role rds_iam, so it knows no IAM authentication: use a database of RDS with that turned on, or let \
          the role sign in with a password (APPLICATION_SECRET_ARN)"
     );

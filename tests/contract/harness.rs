@@ -220,15 +220,7 @@ impl Service {
 
     /// Calls one function as the Lambda runtime does, without the gateway around it.
     pub async fn invoke(&self, route: &dyn Served, request: lambda_http::Request) -> Reply {
-        let (parts, body) = route.serve(&self.app, request).await.into_parts();
-        let lambda_http::Body::Text(text) = body else {
-            panic!("the body is text")
-        };
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            text,
-        }
+        route.serve(&self.app, request).await.into()
     }
 
     /// Asks the authorizer about an event, as a gateway does.
@@ -317,11 +309,17 @@ impl Service {
     }
 
     pub async fn register(&self, userid: &str) -> Reply {
-        self.post(
-            "/user/register",
-            &json!({ "userid": userid, "password": PASSWORD }),
-        )
-        .await
+        self.register_with(json!({ "userid": userid })).await
+    }
+
+    /// Registers alice with [`PASSWORD`], unless these members say otherwise.
+    pub async fn register_with(&self, members: Value) -> Reply {
+        let mut body = json!({ "userid": "alice", "password": PASSWORD });
+        let Value::Object(members) = members else {
+            panic!("an object")
+        };
+        body.as_object_mut().expect("an object").extend(members);
+        self.post("/user/register", &body).await
     }
 
     pub async fn log_in(&self, userid: &str, password: &str) -> Reply {
@@ -372,6 +370,19 @@ pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub text: String,
+}
+
+impl From<lambda_http::Response<lambda_http::Body>> for Reply {
+    fn from(response: lambda_http::Response<lambda_http::Body>) -> Self {
+        let (parts, lambda_http::Body::Text(text)) = response.into_parts() else {
+            panic!("the body is text")
+        };
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        }
+    }
 }
 
 impl Reply {

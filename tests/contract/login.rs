@@ -12,18 +12,14 @@ use crate::snapshot::{Whole, assert_reply};
 async fn a_login_answers_token_lifetime_and_the_whole_user_info() {
     let service = Service::start().await;
     let registered = service
-        .post(
-            "/user/register",
-            &json!({
-                "userid": "Alice",
-                "password": PASSWORD,
-                "country": "UK",
-                "job": "reader",
-                "phone": "+44 1",
-                "email": "alice@example.com",
-                "init_cn_level": "HSK 1",
-            }),
-        )
+        .register_with(json!({
+            "userid": "Alice",
+            "country": "UK",
+            "job": "reader",
+            "phone": "+44 1",
+            "email": "alice@example.com",
+            "init_cn_level": "HSK 1",
+        }))
         .await
         .json();
     let reply = service.log_in("Alice", PASSWORD).await;

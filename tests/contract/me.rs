@@ -9,19 +9,15 @@ use crate::snapshot::assert_reply;
 async fn me_answers_user_id_and_the_whole_user_info() {
     let service = Service::start().await;
     let registered = service
-        .post(
-            "/user/register",
-            &json!({
-                "userid": "Alice",
-                "password": PASSWORD,
-                "user_name": "Alice L.",
-                "country": "UK",
-                "job": "reader",
-                "phone": "+44 1",
-                "email": "alice@example.com",
-                "init_cn_level": "HSK 1",
-            }),
-        )
+        .register_with(json!({
+            "userid": "Alice",
+            "user_name": "Alice L.",
+            "country": "UK",
+            "job": "reader",
+            "phone": "+44 1",
+            "email": "alice@example.com",
+            "init_cn_level": "HSK 1",
+        }))
         .await
         .json();
     let user_info = &registered["data"]["user_info"];

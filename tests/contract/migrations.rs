@@ -586,7 +586,7 @@ async fn two_old_users_of_one_userid_stop_the_migration_which_changes_nothing() 
         let error = adopt(&database).await.expect_err("two are one");
         assert_eq!(
             error.to_string(),
-            "nothing was changed, since this is in the way:\n\
+            "nothing was changed; this has to be fixed first:\n\
              - people.\"user\", user_name: 2 names are one userid of several users now, rename all but one of each: \
              'alice' (2 users: 'alice', 'ＡＬＩＣＥ'); \
              'bob\no''brien' (3 users: 'Bob\nO''Brien', 'bob\no''brien', 'bob\no''brien')"
@@ -790,4 +790,32 @@ async fn the_migration_makes_the_userid_that_the_service_looks_up_of_every_chara
         }
     }
     assert_eq!(unexpected, [""; 0]);
+}
+
+/// While a release is rolled out, the code before it runs on the schema after it. The statements are those of the release
+/// before `0005_accounts.sql`.
+#[tokio::test]
+async fn the_statements_of_the_release_before_run_on_the_schema() {
+    let service = Service::start().await;
+    let token = service.token_of_new_user("alice").await;
+    service
+        .database
+        .execute(
+            "INSERT INTO people.\"user\" (userid, user_name, country, job, phone, email, init_cn_level, password_hash)
+             VALUES ('bob', 'Bob', NULL, NULL, NULL, NULL, NULL, NULL)
+             ON CONFLICT ON CONSTRAINT user_userid_key DO NOTHING;
+             WITH mine AS MATERIALIZED (SELECT user_id FROM people.\"user\" WHERE userid = 'alice' FOR NO KEY UPDATE)
+             INSERT INTO people.user_session (session_id, user_id, token, expires_at)
+             SELECT gen_random_uuid(), user_id, repeat('0', 64), now() + interval '1 hour' FROM mine
+             ON CONFLICT ON CONSTRAINT user_session_pkey DO UPDATE SET token = excluded.token",
+        )
+        .await;
+    let live = "people.user_session s JOIN people.\"user\" u ON u.user_id = s.user_id
+        WHERE s.token = repeat('0', 64) AND s.logout_time IS NULL AND s.expires_at > now()";
+    assert_eq!(service.database.count(live).await, 1);
+    // The new code takes what the old code wrote, and ends it.
+    assert_eq!(service.database.count("people.live_session").await, 2);
+    let ended = service.end_other_sessions(&token).await.json();
+    assert_eq!(ended["data"], json!({ "ended": 1, "more": false }));
+    assert_eq!(service.database.count(live).await, 0);
 }

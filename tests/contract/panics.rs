@@ -4,14 +4,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use lambda_http::{Body, Request};
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::app::App;
 use shared::config::{Config, Environment};
 use shared::http::{Route, serve};
 use shared::password::HashError;
 use shared::telemetry;
 
-use crate::harness::SECRET_KEY;
+use crate::harness::{Reply, SECRET_KEY};
 
 /// Collects what is logged on this test's thread.
 #[derive(Clone, Default)]
@@ -76,16 +76,7 @@ async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_goes_on
     for path in ["/panics", "/at-once", "/panics"] {
         let mut request = Request::new(Body::Empty);
         *request.uri_mut() = path.parse().unwrap();
-        let response = serve(&app, &PANICS, request).await;
-        assert_eq!(response.status(), 500);
-        let Body::Text(body) = response.body() else {
-            panic!("no text")
-        };
-        let body: Value = serde_json::from_str(body).unwrap();
-        assert_eq!(
-            body,
-            json!({ "code": 50001, "message": "An internal error occurred.", "data": null })
-        );
+        Reply::from(serve(&app, &PANICS, request).await).assert_error(50001);
         let logged = lines.take();
         assert_eq!(logged.len(), 1, "{logged:?}");
         assert_eq!(logged[0]["status"], 500);

@@ -407,9 +407,8 @@ async fn a_password_that_is_little_more_than_userid_name_or_email_is_refused() {
         ("mburns", Some("李小龍武術家功夫"), None, "李小龍武術家功夫"),
     ] {
         let reply = service
-            .post(
-                "/user/register",
-                &json!({ "userid": userid, "user_name": user_name, "email": email, "password": password }),
+            .register_with(
+                json!({ "userid": userid, "user_name": user_name, "email": email, "password": password }),
             )
             .await;
         assert_eq!(reply.status, 422, "{password} for {userid}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::examples::session_id;
 use crate::harness::{Database, PASSWORD, Service};
 
 /// So many that to read them all is more work than to look some up. Sessions and networks are nobody's: to check whose they
@@ -25,6 +26,8 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
 
         INSERT INTO people.user_session (session_id, token, expires_at)
         SELECT gen_random_uuid(), repeat('0', 64), now() + interval '1 hour' FROM generate_series(1, {ROWS});
+
+        INSERT INTO people.outbox (kind) SELECT 'user_deleted' FROM generate_series(1, {ROWS});
 
         INSERT INTO people.attempt (key, forgotten_at, failed_at)
         SELECT sha256(n::text::bytea), now() + interval '1 hour', now() FROM generate_series(1, {ROWS}) AS n;
@@ -47,6 +50,21 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
         assert_eq!(service.log_in(&userid, "wrong password").await.status, 401);
         let unknown = format!("unknown-{n}");
         assert_eq!(service.log_in(&unknown, PASSWORD).await.status, 401);
+        let other = session_id(&service.log_in(&userid, PASSWORD).await.access_token());
+        assert_eq!(service.sessions(&token).await.status, 200);
+        assert_eq!(service.end_session(&token, &other).await.status, 200);
+        assert_eq!(service.end_other_sessions(&token).await.status, 200);
+        let profile = serde_json::json!({ "job": "reader" });
+        let updated = service
+            .call_as(axum::http::Method::PATCH, "/auth/me", &token, &profile)
+            .await;
+        assert_eq!(updated.status, 200);
+        let changed = service
+            .change_password(&token, PASSWORD, "six candles under the bridge")
+            .await;
+        assert_eq!(changed.status, 200);
+        let gone = service.token_of_new_user(&format!("gone-{n}")).await;
+        assert_eq!(service.delete_user(&gone, PASSWORD).await.status, 200);
         assert_eq!(service.log_out(&token).await.status, 200);
         assert_eq!(service.register(&userid).await.status, 409);
     }

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::examples::session_id;
 use crate::harness::{PASSWORD, Service, request};
+use crate::snapshot::assert_reply;
 
 /// The settings that end a session after an hour without a request.
 const IDLE: [(&str, &str); 2] = [
@@ -40,30 +41,16 @@ async fn the_list_has_every_live_session_newest_first_with_its_device_and_addres
     let phone = service.log_in_as("alice", "Phone/1.0").await;
     let laptop = service.log_in_as("alice", "Laptop/2.0").await;
     let reply = service.sessions(&phone).await;
-    let mut body = reply.json();
-    let sessions = body["data"]["sessions"].as_array_mut().expect("a list");
-    for session in sessions {
-        for time in ["login_time", "last_seen", "expires_at"] {
-            let time = session[time].take();
-            let time = chrono::DateTime::parse_from_rfc3339(time.as_str().expect("text")).expect("RFC 3339");
-            assert_eq!(time.offset().local_minus_utc(), 0);
-        }
-    }
-    let session = |token: &str, current: bool, user_agent: &str| {
-        json!({
-            "session_id": session_id(token), "current": current, "login_time": null, "last_seen": null, "expires_at": null,
-            "user_agent": user_agent, "address": "203.0.113.7",
-        })
-    };
-    let expected = [
-        session(&laptop, false, "Laptop/2.0"),
-        session(&phone, true, "Phone/1.0"),
-    ];
+    assert_reply!(reply, @r#"
+    200 {"code":1,"message":"success","data":{"sessions":[{"session_id":"[uuid]","current":false,
+      "login_time":"[now]","last_seen":"[now]","expires_at":"[now]","user_agent":"Laptop/2.0",
+      "address":"203.0.113.7"},{"session_id":"[uuid]","current":true,"login_time":"[now]",
+      "last_seen":"[now]","expires_at":"[now]","user_agent":"Phone/1.0","address":"203.0.113.7"}]}}
+    "#);
     assert_eq!(
-        body,
-        json!({ "code": 1, "message": "success", "data": { "sessions": expected } })
+        service.listed(&phone).await,
+        [session_id(&laptop), session_id(&phone)]
     );
-    reply.assert_common_headers();
 }
 
 #[tokio::test]

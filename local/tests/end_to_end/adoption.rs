@@ -24,7 +24,7 @@ fn old_rows_are_adopted_only_on_request() {
     assert!(
         refusal.ends_with(
             "nothing was changed: the database has 1 users and 0 sessions of an earlier back end. To adopt them, which changes their \
-             tables for good and logs everybody out (sessions end, their tokens are erased), say so: ADOPT=true, or --adopt"
+             tables for good and logs everybody out (sessions end, their tokens are erased), set ADOPT=true or pass --adopt"
         ),
         "{refusal}"
     );

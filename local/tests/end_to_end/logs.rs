@@ -86,6 +86,11 @@ fn with(mut event: Value, name: &str, value: impl Into<Value>) -> Value {
     event
 }
 
+const NEW_PASSWORD: &str = "six candles under the bridge";
+
+/// As if all attempts had been made at this moment, however slow the machine is.
+const LOCKED_OUT: &str = "UPDATE people.attempt SET in_flight = '{}', failed_at = now(), forgotten_at = now() + interval '10 days'";
+
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 #[test]
@@ -107,8 +112,10 @@ fn each_request_is_one_line_and_each_security_event_another() {
     let alice = register(&local, &mut expected);
     let token = log_in(&local, &database, &mut expected, &alice);
     use_token(&local, &mut expected, &alice, &token);
+    database.sql("DELETE FROM people.attempt");
+    use_account(&local, &database, &mut expected, &alice);
     expected.add(&local.send("GET", "/nowhere", &[], ""), "*", (404, 40401), &[]);
-    expected.add(&local.send("DELETE", "/auth/me", &[], ""), "*", (405, 40501), &[]);
+    expected.add(&local.send("PUT", "/auth/me", &[], ""), "*", (405, 40501), &[]);
     // The request id is the gateway's: a client cannot choose it.
     let chosen = local.send("GET", "/health", &[("x-request-id", "mine")], "");
     assert_ne!(chosen.header("x-request-id"), Some("mine"));
@@ -172,9 +179,7 @@ fn log_in(local: &Local, database: &Database, expected: &mut Expected, alice: &V
             std::slice::from_ref(&fail),
         );
     }
-    // As if all had been made at this moment, however slow the machine is.
-    let at_once = "UPDATE people.attempt SET in_flight = '{}', failed_at = now(), forgotten_at = now() + interval '10 days'";
-    database.sql(at_once);
+    database.sql(LOCKED_OUT);
     let too_many = of_alice(warn("authn_login_fail_max"), "form");
     expected.add(&send(&form, &right), route, (429, 42901), &[too_many]);
     database.sql("DELETE FROM people.attempt");
@@ -182,7 +187,7 @@ fn log_in(local: &Local, database: &Database, expected: &mut Expected, alice: &V
         let fail = with(warn("authn_login_fail"), "way", "json");
         expected.add(&local.log_in("nobody"), route, (401, 40101), &[fail]);
     }
-    database.sql(at_once);
+    database.sql(LOCKED_OUT);
     let too_many = with(warn("authn_login_fail_max"), "way", "json");
     expected.add(&local.log_in("nobody"), route, (429, 42901), &[too_many]);
     logged_in.token()
@@ -204,6 +209,109 @@ fn use_token(local: &Local, expected: &mut Expected, alice: &Value, token: &str)
         expected.add(&logout, "POST /auth/logout", outcome, events);
     }
     expected.add(&me(token), route, (401, 40103), &refused);
+}
+
+/// A device that is logged in, and what its requests are expected to leave in the log.
+struct Device<'a> {
+    local: &'a Local,
+    expected: &'a mut Expected,
+    token: String,
+}
+
+impl Device<'_> {
+    fn send(
+        &mut self,
+        route: &str,
+        path: &str,
+        body: &Value,
+        outcome: (u16, u64),
+        events: &[Value],
+    ) -> Answer {
+        let authorization = format!("Bearer {}", self.token);
+        let headers = [("authorization", &*authorization), JSON[0]];
+        let (method, _) = route.split_once(' ').expect("a method");
+        let answer = self.local.send(method, path, &headers, body.to_string());
+        self.expected.add(&answer, route, outcome, events);
+        answer
+    }
+}
+
+/// What an owner does with the account, each with and without success, until it is gone.
+fn use_account(local: &Local, database: &Database, expected: &mut Expected, alice: &Value) {
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let answer = local.log_in("alice");
+        let success = with(info("authn_login_success", alice), "way", "json");
+        expected.add(&answer, "POST /auth/login", (200, 1), &[success]);
+        tokens.push(answer.token());
+    }
+    let mut phone = Device {
+        local,
+        expected,
+        token: tokens.remove(0),
+    };
+    end_sessions(&mut phone, alice);
+    change_profile_and_password(&mut phone, alice);
+    delete_account(&mut phone, database, alice);
+}
+
+fn end_sessions(phone: &mut Device, alice: &Value) {
+    let listed = phone.send(
+        "GET /auth/sessions",
+        "/auth/sessions",
+        &Value::Null,
+        (200, 1),
+        &[],
+    );
+    let other = listed.json()["data"]["sessions"][0]["session_id"].clone();
+    let other = format!("/auth/sessions/{}", other.as_str().expect("an id"));
+    let revoked = [info("authn_token_revoked", alice)];
+    let one = "DELETE /auth/sessions/{session_id}";
+    phone.send(one, &other, &Value::Null, (200, 1), &revoked);
+    phone.send(one, &other, &Value::Null, (404, 40402), &[]);
+    phone.send(
+        "DELETE /auth/sessions",
+        "/auth/sessions",
+        &Value::Null,
+        (200, 1),
+        &revoked,
+    );
+}
+
+fn change_profile_and_password(phone: &mut Device, alice: &Value) {
+    let updated = [info("user_updated", alice)];
+    let refused = [warn("input_validation_fail")];
+    let route = "PATCH /auth/me";
+    phone.send(route, "/auth/me", &json!({ "job": "reader" }), (200, 1), &updated);
+    phone.send(route, "/auth/me", &json!({}), (200, 1), &[]);
+    phone.send(route, "/auth/me", &json!({ "roles": [] }), (422, 42201), &refused);
+    let change = |current: &str, new: &str| json!({ "current_password": current, "new_password": new });
+    let failed = [with(warn("authn_password_change_fail"), "user_id", alice.clone())];
+    let changed = [info("authn_password_change", alice)];
+    let (route, path) = ("POST /auth/password", "/auth/password");
+    phone.send(route, path, &change("wrong", NEW_PASSWORD), (403, 40301), &failed);
+    phone.send(route, path, &change(PASSWORD, "short"), (422, 42201), &refused);
+    phone.send(route, path, &change(PASSWORD, NEW_PASSWORD), (200, 1), &changed);
+}
+
+fn delete_account(phone: &mut Device, database: &Database, alice: &Value) {
+    let (route, path) = ("POST /user/delete", "/user/delete");
+    let failed = [with(warn("authn_login_fail"), "user_id", alice.clone())];
+    phone.send(
+        route,
+        path,
+        &json!({ "password": PASSWORD }),
+        (403, 40301),
+        &failed,
+    );
+    let right = json!({ "password": NEW_PASSWORD });
+    database.sql(LOCKED_OUT);
+    let too_many = [with(warn("authn_login_fail_max"), "user_id", alice.clone())];
+    phone.send(route, path, &right, (429, 42901), &too_many);
+    database.sql("DELETE FROM people.attempt");
+    phone.send(route, path, &right, (200, 1), &[info("user_deleted", alice)]);
+    let refused = [with(warn("authz_fail"), "user_id", alice.clone())];
+    phone.send("GET /auth/me", "/auth/me", &Value::Null, (401, 40103), &refused);
 }
 
 #[test]

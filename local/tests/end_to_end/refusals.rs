@@ -93,7 +93,7 @@ fn users_who_would_get_the_same_userid_are_named() {
         line.contains("the database has 4 users and 0 sessions of an earlier back end"),
         "{line}"
     );
-    assert!(line.ends_with("say so: ADOPT=true, or --adopt"), "{line}");
+    assert!(line.ends_with("set ADOPT=true or pass --adopt"), "{line}");
     variables.push(("ADOPT", "true"));
     let (status, _, line) = project.begin(project.command(&variables)).wait();
     assert_eq!(status, Some(1), "{line}");
@@ -122,7 +122,7 @@ fn an_invalid_setting_is_named() {
         (
             "ACCESS_TOKEN_EXPIRE_MINUTES",
             "0",
-            "must be a whole number from 1 to 43200",
+            "must be a whole number from 1 to 525600",
         ),
         ("PASSWORD_MIN_LENGTH", "7", "must be a whole number from 8 to 64"),
         (

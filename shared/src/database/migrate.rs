@@ -1,4 +1,4 @@
-//! Migrations, and the role of the application: what the owner of the schema does. One run is one transaction.
+//! Migrations, and the application role: everything that is done as the owner of the schema. One run is one transaction.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,24 +14,24 @@ use super::{Database, adoption, locks, rights, schema};
 use crate::aws::AwsError;
 use crate::roles::{self, Role};
 
-/// Every schema change, in order. `migrations/README.md` says how to add one.
+/// All migrations, in order. `migrations/README.md` explains how to add one.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
-/// Longest that a run waits for the locks of others, who wait behind it meanwhile.
+/// Timeout for locks: while a run waits for others, everybody else queues behind it.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// One run: what it may do besides bringing the schema up to date.
+/// A run: what it may do besides bringing the schema up to date.
 pub struct Migration<'a> {
-    /// Whether it may adopt an earlier back end's tables that have rows: their sessions end for good.
+    /// Whether to adopt an earlier back end's tables that have rows, which ends all their sessions.
     pub adopt: bool,
-    /// The role to be created, or brought up to date.
+    /// The application role to create or bring up to date.
     pub role: Option<Role<'a>>,
-    /// Longest that it waits for the locks of others.
+    /// Timeout for locks.
     pub lock_wait: Duration,
 }
 
 impl Default for Migration<'_> {
-    /// Without a role; adopts no rows; waits 5 s.
+    /// No role, no adoption, 5 s for locks.
     fn default() -> Self {
         Self {
             adopt: false,
@@ -41,58 +41,58 @@ impl Default for Migration<'_> {
     }
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Migrated {
-    /// The versions that ran now, oldest first.
+    /// The versions applied by this run, oldest first.
     pub applied: Vec<i64>,
-    /// The newest version that has run.
+    /// The newest version applied.
     pub version: i64,
-    /// What was changed in an earlier back end's tables, for people.
+    /// Human-readable changes to an earlier back end's tables.
     pub adopted: Vec<String>,
-    /// What the owner may not do and has to be done by somebody else, for people.
+    /// Human-readable list of what is left to somebody with more privileges than the owner.
     pub left_to_do: Vec<String>,
 }
 
-/// Why a run has changed nothing.
+/// Why a run failed. It has changed nothing.
 #[derive(Debug, Error)]
 pub enum MigrationError {
-    /// What has to be done first.
-    #[error("nothing was changed, since this is in the way:{}", list(.0))]
-    InTheWay(Vec<String>),
-    /// An earlier back end's tables have rows, and nobody said that they may be adopted.
+    /// Obstacles that have to be removed first.
+    #[error("nothing was changed; this has to be fixed first:{}", list(.0))]
+    Blocked(Vec<String>),
+    /// An earlier back end's tables have rows, and adoption was not requested.
     #[error(
         "nothing was changed: the database has {users} users and {sessions} sessions of an earlier back end. To adopt them, which \
-         changes their tables for good and logs everybody out (sessions end, their tokens are erased), say so: {}",
-        "ADOPT=true, or --adopt"
+         changes their tables for good and logs everybody out (sessions end, their tokens are erased), {}",
+        "set ADOPT=true or pass --adopt"
     )]
     NotAllowedToAdopt {
-        /// Rows of the table of users.
+        /// Number of users.
         users: i64,
-        /// Rows of the table of sessions.
+        /// Number of sessions.
         sessions: i64,
     },
-    /// Somebody else holds a lock.
-    #[error("nothing was changed: others hold locks that are needed, for longer than this may wait:{}", list(.0))]
+    /// Timeout while waiting for a lock.
+    #[error("nothing was changed; timed out waiting for locks held by others:{}", list(.0))]
     Locked(Vec<String>),
-    /// The adopted tables would refuse what the service writes.
-    #[error("nothing was changed: people.\"user\" and people.user_session would refuse what the service writes: {}", told(.0))]
+    /// The adopted tables reject what the service writes.
+    #[error("nothing was changed: people.\"user\" and people.user_session would refuse what the service writes: {}", describe(.0))]
     Refused(sqlx::Error),
-    /// The server refuses a statement of a file.
-    #[error("nothing was changed: migration {version} stopped: {}", told(error))]
+    /// A statement of a migration failed.
+    #[error("nothing was changed: migration {version} stopped: {}", describe(error))]
     Stopped {
-        /// Which file.
+        /// Its version.
         version: i64,
-        /// What the server said.
+        /// The error of the server.
         error: sqlx::Error,
     },
-    /// The files are not those that ran here.
+    /// The files do not match those that were applied.
     #[error("nothing was changed: {0}")]
     Files(MigrateError),
-    /// The database cannot be reached or refuses a statement.
-    #[error("{}", told(.0))]
+    /// The database cannot be reached, or a statement failed.
+    #[error("{}", describe(.0))]
     Database(#[from] sqlx::Error),
-    /// AWS did not give the database's secret.
+    /// The secret of the database could not be read.
     #[error(transparent)]
     Aws(#[from] AwsError),
 }
@@ -104,20 +104,20 @@ fn list(lines: &[String]) -> String {
     })
 }
 
-/// What the server said, with the detail and the hint that the driver's `Display` leaves out.
-fn told(error: &sqlx::Error) -> String {
-    let mut told = error.to_string();
-    let said = error
+/// The message of an error, with detail and hint, which the driver's `Display` leaves out.
+fn describe(error: &sqlx::Error) -> String {
+    let mut text = error.to_string();
+    let server_error = error
         .as_database_error()
         .and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-    for more in said
+    for more in server_error
         .into_iter()
-        .flat_map(|said| [said.detail(), said.hint()])
+        .flat_map(|error| [error.detail(), error.hint()])
         .flatten()
     {
-        let _ = write!(told, "; {more}");
+        let _ = write!(text, "; {more}");
     }
-    told
+    text
 }
 
 impl From<MigrateError> for MigrationError {
@@ -130,7 +130,7 @@ impl From<MigrateError> for MigrationError {
     }
 }
 
-/// Brings the schema of the database at `options` up to date, as a run that may do nothing else.
+/// Brings the schema of the database at `options` up to date, and does nothing else.
 ///
 /// # Errors
 /// Those of [`Migration::run`].
@@ -138,8 +138,8 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<Migrated, MigrationEr
     Migration::default().run(options).await
 }
 
-/// Of every statement of a run, whatever the settings of the role or the database. Names are looked up in `pg_catalog`
-/// alone. No startup options, which poolers refuse; and no prepared statements of others, which poolers leave behind.
+/// Settings for every statement of a run, whatever those of the role or the database. Names are looked up in `pg_catalog`
+/// only. Not startup options, which poolers reject; and prepared statements left by other clients of a pooler are removed.
 const SETTINGS: &str = "
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     DEALLOCATE ALL;
@@ -155,12 +155,12 @@ const SETTINGS: &str = "
     SET LOCAL DateStyle = 'ISO, YMD'";
 
 impl Migration<'_> {
-    /// Brings the schema up to date, and the role if there is one. Harmless when repeated or run twice at once: a lock
-    /// lets one run after the other.
+    /// Brings the schema up to date, and the role if there is one. Idempotent, and safe to run concurrently: a lock
+    /// serializes runs.
     ///
     /// # Errors
-    /// When something is in the way, a lock is not to be had, the database cannot be reached or refuses a statement. Then
-    /// nothing has changed.
+    /// When there are obstacles, a lock cannot be acquired, the database cannot be reached or a statement fails. Nothing has
+    /// changed then.
     pub async fn run(&self, options: &PgConnectOptions) -> Result<Migrated, MigrationError> {
         let mut connection = connect_as_owner(options).await?;
         let mut transaction = connection.begin().await?;
@@ -171,7 +171,7 @@ impl Migration<'_> {
                 Ok(migrated)
             }
             Err(error) => {
-                // Fails only with the connection, whose end has the same effect.
+                // Fails only if the connection is lost, which has the same effect.
                 let _ = transaction.rollback().await;
                 Err(name_holders(&mut connection, error).await)
             }
@@ -188,9 +188,9 @@ impl Migration<'_> {
 
         let mut obstacles = rights::missing(connection).await?;
         if let Some(role) = &self.role {
-            obstacles.extend(roles::in_the_way(connection, role).await?);
+            obstacles.extend(roles::obstacles(connection, role).await?);
         }
-        nothing_in_the_way(obstacles)?;
+        check_obstacles(obstacles)?;
         let before = applied(connection).await?;
         let adopted = if before.is_empty() {
             self.adopt(connection).await?
@@ -209,7 +209,7 @@ impl Migration<'_> {
         schema::secure_functions(connection, &schema::names("function")).await?;
         let mut obstacles = schema::missing(connection).await?;
         obstacles.extend(schema::refusing(connection).await?);
-        nothing_in_the_way(obstacles)?;
+        check_obstacles(obstacles)?;
 
         let left_to_do = match &self.role {
             Some(role) => {
@@ -235,14 +235,14 @@ impl Migration<'_> {
         })
     }
 
-    /// Before the first file. What was changed.
+    /// Adopts the tables of an earlier back end, before the first file. Returns what was changed.
     async fn adopt(&self, connection: &mut PgConnection) -> Result<Vec<String>, MigrationError> {
         let (tables, unusable) = adoption::find(connection).await?;
         let oids: Vec<_> = tables.iter().map(|table| table.oid).collect();
         let mut obstacles = rights::taken(connection, &oids).await?;
         if !unusable.is_empty() {
             obstacles.extend(unusable);
-            return Err(MigrationError::InTheWay(obstacles));
+            return Err(MigrationError::Blocked(obstacles));
         }
         if !self.adopt {
             let [mut users, mut sessions] = [0, 0];
@@ -264,12 +264,12 @@ impl Migration<'_> {
         for table in tables {
             plans.push(adoption::plan(connection, table, &mut obstacles).await?);
         }
-        nothing_in_the_way(obstacles)?;
+        check_obstacles(obstacles)?;
         Ok(adoption::adopt(connection, &plans).await?)
     }
 }
 
-/// Says who holds the locks, where a run gave up waiting for them.
+/// Replaces a timeout for locks by an error that names their holders.
 async fn name_holders(connection: &mut PgConnection, error: MigrationError) -> MigrationError {
     let (MigrationError::Database(reason) | MigrationError::Stopped { error: reason, .. }) = &error else {
         return error;
@@ -278,23 +278,23 @@ async fn name_holders(connection: &mut PgConnection, error: MigrationError) -> M
         return error;
     }
     match locks::holders(connection).await {
-        Ok(holders) if holders.is_empty() => {
-            MigrationError::Locked(vec!["they have let go by now: try again".to_owned()])
-        }
+        Ok(holders) if holders.is_empty() => MigrationError::Locked(vec![
+            "they have been released in the meantime: try again".to_owned(),
+        ]),
         Ok(holders) => MigrationError::Locked(holders),
         Err(_) => error,
     }
 }
 
-fn nothing_in_the_way(obstacles: Vec<String>) -> Result<(), MigrationError> {
+fn check_obstacles(obstacles: Vec<String>) -> Result<(), MigrationError> {
     if obstacles.is_empty() {
         Ok(())
     } else {
-        Err(MigrationError::InTheWay(obstacles))
+        Err(MigrationError::Blocked(obstacles))
     }
 }
 
-/// Runs the files that have not run. The driver's table lies in the schema that the search path begins with.
+/// Applies pending files. The driver creates its table in the first schema of the search path.
 async fn run_files(connection: &mut PgConnection) -> Result<(), MigrationError> {
     connection
         .execute(
@@ -302,7 +302,7 @@ async fn run_files(connection: &mut PgConnection) -> Result<(), MigrationError> 
              SET LOCAL search_path = people, pg_temp",
         )
         .await?;
-    // Its own lock would end before the transaction does.
+    // The driver's own lock would be released before the end of the transaction.
     let files = Migrator {
         migrations: Cow::Borrowed(&MIGRATOR.migrations),
         locking: false,
@@ -315,12 +315,12 @@ async fn run_files(connection: &mut PgConnection) -> Result<(), MigrationError> 
     Ok(())
 }
 
-/// The migrations that have run, oldest first. The table is the driver's, so this is not checked at compile time.
+/// The applied versions, oldest first. The table is the driver's, so this is not checked at compile time.
 async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('people._sqlx_migrations') IS NOT NULL")
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('people._sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
-    if !there {
+    if !exists {
         return Ok(Vec::new());
     }
     sqlx::query_scalar("SELECT version FROM people._sqlx_migrations WHERE success ORDER BY version")
@@ -332,7 +332,7 @@ impl Database {
     /// Brings the schema up to date, and the role, as [`Migration::run`] does.
     ///
     /// # Errors
-    /// Those of [`Migration::run`], and when AWS does not give the database's secret.
+    /// Those of [`Migration::run`], and when the secret of the database cannot be read.
     pub async fn migrate(&self, migration: &Migration<'_>) -> Result<Migrated, MigrationError> {
         migration.run(&self.connect_options().await?).await
     }

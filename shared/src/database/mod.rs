@@ -1,8 +1,8 @@
-//! The database of one instance: few connections, kept between requests, replaced when they died.
+//! The database connections of an instance: few, kept between requests, and replaced when they die.
 //!
-//! sqlx's own pool pings a connection whenever it is given back, a round trip per request that a function
-//! frozen between requests cannot afford. This one pings only a connection that has been idle for a while,
-//! and repeats what is safe to repeat when a connection turns out to be dead.
+//! sqlx's own pool pings every connection that is returned to it. That would be a round trip per request, which a function
+//! that is frozen between requests cannot afford. This one pings only connections that were idle for a while, and retries
+//! statements, if that is safe, when a connection turns out to be dead.
 
 mod adoption;
 mod connect;
@@ -35,11 +35,11 @@ use crate::config::{Credentials, DatabaseConfig, Pooler};
 
 /// The connections of one instance.
 pub struct Database {
-    /// All that is known without asking AWS.
+    /// Everything known without AWS.
     options: PgConnectOptions,
     credentials: Credentials,
     aws: Aws,
-    /// With the secret as it was last read.
+    /// The options with the secret as last read.
     with_secret: Mutex<Option<PgConnectOptions>>,
     pooler: Pooler,
     permits: Semaphore,
@@ -47,7 +47,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Connects to nothing yet: a database that is down does not stop a start.
+    /// Does not connect yet: a database that is down does not prevent startup.
     #[must_use]
     pub fn new(config: DatabaseConfig) -> Self {
         Self {
@@ -61,10 +61,10 @@ impl Database {
         }
     }
 
-    /// Runs a statement that only reads. It is sent a second time if its connection dies under it.
+    /// Runs a statement that only reads. It is sent a second time if its connection dies.
     ///
     /// # Errors
-    /// [`DatabaseError::Unavailable`] within what is left of the request's budget.
+    /// [`DatabaseError::Unavailable`] within the remaining budget of the request.
     pub async fn read<A: Sync, T>(
         &self,
         arguments: &A,
@@ -73,11 +73,11 @@ impl Database {
         self.run(Kind::Read, arguments, statement).await
     }
 
-    /// Runs a statement that writes. It is sent a second time only if the server says that it did not run or was rolled
+    /// Runs a statement that writes. It is sent a second time only if the server reports that it did not run or was rolled
     /// back.
     ///
     /// # Errors
-    /// [`DatabaseError::Unavailable`] within what is left of the request's budget; whether it was written is then unknown.
+    /// [`DatabaseError::Unavailable`] within the remaining budget of the request. Whether it was written is then unknown.
     pub async fn write<A: Sync, T>(
         &self,
         arguments: &A,
@@ -87,7 +87,7 @@ impl Database {
     }
 }
 
-/// A duration as PostgreSQL takes it. Months and days of an interval depend on the calendar, microseconds do not.
+/// A duration as an interval of PostgreSQL, in microseconds: months and days would depend on the calendar.
 pub(crate) fn interval(duration: TimeDelta) -> PgInterval {
     PgInterval {
         months: 0,

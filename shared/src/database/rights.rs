@@ -1,11 +1,11 @@
-//! The rights that the owner needs, looked at before anything is changed.
+//! Privileges that the owner needs, checked before anything is changed.
 
 use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
 
 use super::schema;
 
-/// What the owner may not do, each with the statement that lets it.
+/// Missing privileges of the owner, each with the statement that grants it.
 pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let old = [
         "user",
@@ -57,7 +57,7 @@ pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<String>
     .await
 }
 
-/// What is there with the name of something that the migrations make, the tables `adopted` and what belongs to them apart.
+/// Existing objects with names that the migrations need, except the tables `adopted` and their parts.
 pub(super) async fn taken(
     connection: &mut PgConnection,
     adopted: &[Oid],

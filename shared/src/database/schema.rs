@@ -1,11 +1,11 @@
-//! What the schema `people` consists of, and whether a database has all of it.
+//! The contents of the schema `people`, and whether a database has all of it.
 
 use sqlx::postgres::types::Oid;
 use sqlx::{Executor as _, PgConnection};
 
 use super::adoption;
 
-/// What [`lines`] reads from a database that was empty before the migrations. A test keeps the file current.
+/// The result of [`lines`] for a database that was empty before the migrations. A test keeps the file current.
 static EXPECTED: &str = include_str!("../../../migrations/schema.txt");
 
 /// Every table, view, column, constraint, index and function of the schema `people`, sorted, one line each.
@@ -16,7 +16,7 @@ pub async fn lines(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::E
     let found = sqlx::query_file_scalar!("src/database/schema.sql")
         .fetch_all(connection)
         .await?;
-    // The server breaks some definitions into lines.
+    // The server breaks some definitions into several lines.
     let mut lines: Vec<String> = found
         .iter()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -25,7 +25,7 @@ pub async fn lines(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::E
     Ok(lines)
 }
 
-/// What this code needs and the database has not, or has otherwise.
+/// What this code needs and the database lacks, or defines differently.
 pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let found = lines(connection).await?;
     let missing = EXPECTED
@@ -41,7 +41,7 @@ pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<String>
     Ok(missing.collect())
 }
 
-/// The names of all that is of a kind: `table`, `view`, `index`, `function`; with its table those of `column`.
+/// The names of all objects of a kind: `table`, `view`, `index`, `function`, or `column` (prefixed with its table).
 pub(super) fn names(kind: &str) -> Vec<String> {
     let subjects = EXPECTED.lines().map(subject);
     subjects
@@ -56,7 +56,7 @@ fn subject(line: &str) -> (&str, &str) {
     (words.next().unwrap_or_default(), words.next().unwrap_or_default())
 }
 
-/// Those of our tables that are there, as SQL writes them.
+/// Our existing tables, as SQL.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     Ok(ours(connection)
         .await?
@@ -65,7 +65,7 @@ pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>,
         .collect())
 }
 
-/// What may refuse or change the rows that the service writes into our tables.
+/// What may reject or change rows that the service writes into our tables.
 pub(super) async fn refusing(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let columns = names("column");
     let mut refusing = Vec::new();
@@ -95,8 +95,7 @@ async fn ours(connection: &mut PgConnection) -> Result<Vec<(Oid, String)>, sqlx:
     Ok(found.into_iter().map(|table| (table.oid, table.label)).collect())
 }
 
-/// Makes `functions` of the schema `people` look names up where nobody can put anything, and callable by the application's
-/// role alone.
+/// Sets a safe search path for `functions` of the schema `people`, and revokes the execute privilege of PUBLIC.
 ///
 /// # Errors
 /// The driver's.

@@ -1,4 +1,4 @@
-//! Request bodies: strict parsing of JSON and of forms, and the collection of every refused field.
+//! Request bodies: strict parsing of JSON and forms, collecting all rejected fields.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,10 +12,10 @@ use crate::error::{Error, FieldError};
 use crate::users::Change;
 use crate::validation::ValidationError;
 
-/// The largest body, in bytes, that is looked at.
+/// Maximum bytes of a body.
 pub const MAX_BYTES: usize = 16 * 1024;
 
-/// What a request says its body is.
+/// The media type of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaType {
     /// `application/json`
@@ -25,17 +25,17 @@ pub enum MediaType {
 }
 
 impl MediaType {
-    /// The media type in the request's one `Content-Type` header; parameters (a charset) are ignored.
+    /// The media type in the request's only `Content-Type` header; parameters (such as a charset) are ignored.
     ///
     /// # Errors
-    /// [`Error::UnsupportedMediaType`] for any other, none, or two.
+    /// [`Error::UnsupportedMediaType`] for any other media type, and unless there is exactly one header.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let mut values = request.headers().get_all(CONTENT_TYPE).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return Err(Error::UnsupportedMediaType);
         };
         let value = value.to_str().map_err(|_| Error::UnsupportedMediaType)?;
-        // An HTTP API joins two headers with a comma.
+        // An HTTP API joins multiple headers with commas.
         if value.contains(',') {
             return Err(Error::UnsupportedMediaType);
         }
@@ -50,7 +50,7 @@ impl MediaType {
     }
 }
 
-/// The bytes of a body, however the gateway encoded it.
+/// The bytes of a body, after decoding.
 #[must_use]
 pub fn bytes(request: &Request) -> &[u8] {
     match request.body() {
@@ -60,7 +60,7 @@ pub fn bytes(request: &Request) -> &[u8] {
     }
 }
 
-/// The members of a JSON object, taken one by one; what is wrong with them is collected on the way.
+/// The members of a JSON object, to be taken one by one, collecting errors.
 #[derive(Debug)]
 pub struct Members {
     members: HashMap<String, Member>,
@@ -78,8 +78,8 @@ impl Members {
     /// Parses the body of `request`.
     ///
     /// # Errors
-    /// [`Error::UnsupportedMediaType`] unless it says `application/json`; [`Error::MalformedBody`] unless it is one
-    /// well-formed JSON object in UTF-8 with no repeated member at any depth.
+    /// [`Error::UnsupportedMediaType`] unless it is `application/json`; [`Error::MalformedBody`] unless it is one
+    /// well-formed JSON object in UTF-8 without repeated members at any depth.
     pub fn of_json(request: &Request) -> Result<Self, Error> {
         if MediaType::of(request)? != MediaType::Json {
             return Err(Error::UnsupportedMediaType);
@@ -87,7 +87,7 @@ impl Members {
         serde_json::from_slice(bytes(request)).map_err(|_| Error::MalformedBody)
     }
 
-    /// Takes a member that has to be there. `None` means that it was refused, and [`Members::finish`] will say so.
+    /// Takes a required member. `None` means that it was rejected, which [`Members::finish`] will report.
     pub fn required<T>(
         &mut self,
         field: &'static str,
@@ -101,7 +101,7 @@ impl Members {
         outcome.map_err(|message| self.refuse(field, message)).ok()
     }
 
-    /// Takes a member that may be absent, null or empty: all the same.
+    /// Takes an optional member: null and the empty string count as absent.
     pub fn optional<T>(
         &mut self,
         field: &'static str,
@@ -114,7 +114,7 @@ impl Members {
         }
     }
 
-    /// Takes a text that may be absent, null or blank: all the same.
+    /// Takes an optional text: null and a blank text count as absent.
     pub fn optional_text(
         &mut self,
         field: &'static str,
@@ -123,7 +123,7 @@ impl Members {
         self.optional(field, parse).filter(|text| !text.is_empty())
     }
 
-    /// Takes a member of a merge patch (RFC 7396): an absent one stays as it is, null or a blank one is cleared.
+    /// Takes a member of a merge patch (RFC 7396): if absent it is kept, if null or blank it is cleared.
     pub fn change(
         &mut self,
         field: &'static str,
@@ -137,22 +137,22 @@ impl Members {
         }
     }
 
-    /// Refuses a member, whatever it holds.
+    /// Rejects a member, whatever its value.
     pub fn forbid(&mut self, field: &'static str) {
         if self.members.remove(field).is_some() {
             self.refuse(field, ValidationError::NotChangeable);
         }
     }
 
-    /// Notes that a field is refused.
+    /// Records that a field is rejected.
     pub fn refuse(&mut self, field: &'static str, message: ValidationError) {
         self.errors.push(FieldError { field, message });
     }
 
-    /// Ends the taking. Members that nobody took are ignored.
+    /// To be called at the end. Members that were not taken are ignored.
     ///
     /// # Errors
-    /// [`Error::Refused`] with every refused field.
+    /// [`Error::Refused`] with all rejected fields.
     pub fn finish(self) -> Result<(), Error> {
         if self.errors.is_empty() {
             Ok(())
@@ -185,7 +185,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// Reads an object. A repeated member is refused, since two parsers would take different ones for the real one.
+/// Reads an object. Repeated members are rejected, since parsers differ in which one they use.
 fn unique_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<HashMap<String, Member>, A::Error> {
     let mut members = HashMap::new();
     while let Some((name, member)) = map.next_entry::<String, Member>()? {
@@ -250,11 +250,11 @@ impl<'de> Deserialize<'de> for Member {
     }
 }
 
-/// A form that cannot be read: not UTF-8, or a repeated parameter (RFC 6749 §3.2).
+/// A form that is not UTF-8 or has a repeated parameter (RFC 6749 §3.2).
 #[derive(Debug, PartialEq, Eq)]
 pub struct MalformedForm;
 
-/// The parameters of a form. One without a value counts as absent (RFC 6749 §3.2).
+/// The parameters of a form. A parameter without a value counts as absent (RFC 6749 §3.2).
 ///
 /// # Errors
 /// [`MalformedForm`].

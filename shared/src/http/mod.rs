@@ -1,4 +1,4 @@
-//! The HTTP boundary: from a gateway's event to a response, whatever happens in between.
+//! The HTTP boundary: converts a gateway's event to a request, and every outcome to a response.
 
 pub mod body;
 pub mod event;
@@ -9,8 +9,8 @@ mod route;
 mod runtime;
 mod trusted_proxy;
 
-pub use reply::{HEADERS, Pause, RefusedFields, Reply};
+pub use reply::{HEADERS, RefusedFields, Reply, RetryAfter};
 pub use request::{path_parameter, request_id, source_address, user_agent};
 pub use route::{Handler, Route, Served, served};
 pub use runtime::{Instance, answer, now, observe, run, serve};
-pub use trusted_proxy::believe;
+pub use trusted_proxy::resolve_source_address;

@@ -1,4 +1,4 @@
-//! What a handler answers, and how every answer looks.
+//! Replies of handlers, and the form of every response.
 
 use lambda_http::Body;
 use lambda_http::Response;
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, FieldError};
 
-/// Headers of every response. A reply may have others of the same name instead.
+/// Headers of every response. A reply may override them.
 pub static HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_TYPE, "application/json"),
     (header::CACHE_CONTROL, "no-store"),
@@ -24,7 +24,7 @@ pub static HEADERS: [(HeaderName, &str); 6] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-/// What a handler answers.
+/// The reply of a handler.
 #[derive(Debug)]
 pub struct Reply {
     pub(super) status: StatusCode,
@@ -45,14 +45,14 @@ struct Envelope<T> {
 /// `data` of a 42201.
 #[derive(Serialize, ToSchema)]
 pub struct RefusedFields<'a> {
-    /// Every refused field.
+    /// All rejected fields.
     errors: &'a [FieldError],
 }
 
 /// `data` of a 42901.
 #[derive(Serialize, ToSchema)]
-pub struct Pause {
-    /// Whole seconds after which it may work again, as in the header `Retry-After`.
+pub struct RetryAfter {
+    /// Whole seconds to wait before the next attempt, as in the header `Retry-After`.
     #[schema(minimum = 1, example = 8)]
     retry_after: u32,
 }
@@ -61,7 +61,7 @@ impl Reply {
     /// 200 with `data` in the envelope.
     ///
     /// # Errors
-    /// [`Error::Defect`] when `data` cannot be written as JSON.
+    /// [`Error::Defect`] when `data` cannot be serialized.
     pub fn success(data: impl Serialize) -> Result<Self, Error> {
         Self::json(
             StatusCode::OK,
@@ -77,7 +77,7 @@ impl Reply {
     /// `error` in the envelope, with `data`.
     ///
     /// # Errors
-    /// [`Error::Defect`] when `data` cannot be written as JSON.
+    /// [`Error::Defect`] when `data` cannot be serialized.
     pub fn failure(error: Error, data: impl Serialize) -> Result<Self, Error> {
         let envelope = Envelope {
             code: error.code(),
@@ -87,10 +87,10 @@ impl Reply {
         Ok(Self::json(error.status(), error.code(), &envelope)?.caused_by(error))
     }
 
-    /// `body` as it is, without the envelope. `code` is for the log.
+    /// `body` without the envelope. `code` is only logged.
     ///
     /// # Errors
-    /// [`Error::Defect`] when it cannot be written as JSON.
+    /// [`Error::Defect`] when it cannot be serialized.
     pub fn json(status: StatusCode, code: u32, body: &impl Serialize) -> Result<Self, Error> {
         let body =
             serde_json::to_string(body).map_err(|error| Error::Defect(format!("response: {error}")))?;
@@ -103,7 +103,7 @@ impl Reply {
         })
     }
 
-    /// 200 with something else than JSON, as these headers say.
+    /// 200 with a body other than JSON, which `headers` describe.
     #[must_use]
     pub fn file(body: Body, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         Self {
@@ -115,13 +115,13 @@ impl Reply {
         }
     }
 
-    /// The body, and the headers that are this reply's own.
+    /// The body, and the headers specific to this reply.
     #[must_use]
     pub fn body_and_headers(&self) -> (&Body, &[(HeaderName, HeaderValue)]) {
         (&self.body, &self.headers)
     }
 
-    /// Notes the error that this reply tells of, for the log, and adds the headers that go with it.
+    /// Records the error behind this reply, for the log, and adds the headers that belong to it.
     #[must_use]
     pub fn caused_by(mut self, error: Error) -> Self {
         self.headers.extend(match &error {
@@ -145,7 +145,7 @@ impl Reply {
 }
 
 impl Reply {
-    /// The response: this reply with the headers that all have, and then those of its route.
+    /// The response: this reply with the headers of every response and those of its route.
     pub(super) fn into_response(
         self,
         request_id: &str,
@@ -174,11 +174,11 @@ impl From<Error> for Reply {
         #[serde(untagged)]
         enum Data<'a> {
             Refused(RefusedFields<'a>),
-            Later(Pause),
+            Later(RetryAfter),
         }
         let data = match &error {
             Error::Refused(errors) => Some(Data::Refused(RefusedFields { errors })),
-            Error::TooManyAttempts { retry_after, .. } => Some(Data::Later(Pause {
+            Error::TooManyAttempts { retry_after, .. } => Some(Data::Later(RetryAfter {
                 retry_after: *retry_after,
             })),
             _ => None,
@@ -188,7 +188,7 @@ impl From<Error> for Reply {
             message: error.message(),
             data,
         };
-        // Strings and numbers only: there is nothing here that JSON cannot say.
+        // Strings and numbers only, which can always be serialized.
         let body = serde_json::to_string(&envelope).unwrap_or_default();
         Self {
             status: error.status(),

@@ -1,4 +1,4 @@
-//! What the gateway says of a request.
+//! Metadata of a request.
 
 use std::net::IpAddr;
 
@@ -8,17 +8,16 @@ use uuid::Uuid;
 
 use super::event::Gateway;
 
-/// The source address of a request, as the gateway says, or a proxy that is trusted; never another header, which anyone
-/// can write.
+/// The source address of a request, from the gateway or a trusted proxy; never from another header, which anyone can set.
 #[must_use]
 pub fn source_address(request: &Request) -> Option<IpAddr> {
     Gateway::of(request).source_address
 }
 
-/// The longest user agent that is kept, in code points.
+/// Code points after which a user agent is cut.
 const MAX_USER_AGENT: usize = 256;
 
-/// What the device says of itself, cut, without control characters; `None` when that is nothing.
+/// The user agent, cut, without control characters; `None` if that is empty.
 #[must_use]
 pub fn user_agent(request: &Request) -> Option<String> {
     let value = request.headers().get(USER_AGENT)?;
@@ -31,7 +30,7 @@ pub fn user_agent(request: &Request) -> Option<String> {
     (!kept.is_empty()).then_some(kept)
 }
 
-/// The value of a parameter in the route's path.
+/// The value of a path parameter.
 #[must_use]
 pub fn path_parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     let parameters = &Gateway::of(request).path_parameters;
@@ -39,7 +38,7 @@ pub fn path_parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     found.map(|(_, value)| value.as_str())
 }
 
-/// The gateway's id of a request, or one of our own.
+/// The gateway's request id, or a new one.
 #[must_use]
 pub fn request_id(request: &Request) -> String {
     let id = &Gateway::of(request).request_id;

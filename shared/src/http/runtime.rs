@@ -1,4 +1,4 @@
-//! The Lambda runtime: takes events, hands them to the route that the gateway picked, and answers, whatever happens.
+//! The Lambda runtime loop: passes each event to the route that the gateway matched, and responds whatever happens.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -18,17 +18,17 @@ use super::event::{Answer, Event, Gateway};
 use super::reply::Reply;
 use super::request::{request_id, source_address};
 use super::route::Route;
-use super::trusted_proxy::believe;
+use super::trusted_proxy::resolve_source_address;
 use crate::app::{StartError, State};
 use crate::config::{Environment, TrustedProxy};
 use crate::database;
 use crate::error::Error;
 use crate::telemetry;
 
-/// A request that takes longer than this is answered with 503 while the gateway still waits (it gives up after 30 s).
+/// A request that takes longer is answered with 503 while the gateway still waits (its timeout is 30 s).
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Runs a function until the Lambda service ends it. A setting that is missing or unusable ends the start.
+/// Runs a function until the instance is shut down. A missing or invalid setting stops startup.
 ///
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
@@ -37,7 +37,7 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     let trusted_proxy =
         TrustedProxy::from_environment(&instance.environment).unwrap_or_else(|error| cannot_start(&error));
     answer_events(async |mut request| {
-        believe(&trusted_proxy, &mut request);
+        resolve_source_address(&trusted_proxy, &mut request);
         if let Some(route) = route_of(routes, &request) {
             let outcome = async { handle(instance.state().await?, route, &request).await };
             answer(route.key(), route.headers(), &request, outcome).await
@@ -49,15 +49,15 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     .await
 }
 
-/// An instance of a function, as the Lambda service starts it.
+/// An instance of a function.
 pub struct Instance<S> {
     environment: Environment,
     state: OnceCell<S>,
 }
 
 impl<S: State> Instance<S> {
-    /// Sends logs to standard output, reads the settings and connects to the database. A setting that is missing or unusable
-    /// ends the process.
+    /// Sends logs to standard output, reads the settings and connects to the database. A missing or invalid setting ends the
+    /// process.
     pub async fn start() -> Self {
         telemetry::init(telemetry::standard_output);
         let instance = Self {
@@ -65,24 +65,24 @@ impl<S: State> Instance<S> {
             state: OnceCell::new(),
         };
         match instance.state().await {
-            // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, and
-            // what was begun beside the poll with it.
+            // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, with
+            // anything that still runs beside the poll.
             Ok(state) => {
                 if let Err(error) = state.database().connect_ahead().await {
                     cannot_start(&error);
                 }
             }
             Err(error @ StartError::Config(_)) => cannot_start(&error),
-            // A start that fails would be the gateway's bare 500. So it starts, and each request tries again or is a 503.
+            // A failed startup would be a bare 500 from the gateway. So it starts, and each request retries or is a 503.
             Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
         }
         instance
     }
 
-    /// What the function keeps.
+    /// The state of the function.
     ///
     /// # Errors
-    /// While a secret cannot be had.
+    /// While a secret cannot be read.
     pub async fn state(&self) -> Result<&S, StartError> {
         self.state
             .get_or_try_init(|| Box::pin(S::load(&self.environment)))
@@ -90,13 +90,13 @@ impl<S: State> Instance<S> {
     }
 }
 
-/// Ends the start, which another try would end likewise.
+/// Stops startup with an error that a retry would not fix.
 fn cannot_start(error: &impl std::fmt::Display) -> ! {
     tracing::error!(%error, "cannot start");
     std::process::exit(1);
 }
 
-/// Has `answer` answer the gateway's events, one at a time, until the service ends the instance.
+/// Answers the gateway's events with `answer`, one at a time, until the instance is shut down.
 ///
 /// # Errors
 /// When the Lambda runtime API cannot be reached.
@@ -109,7 +109,7 @@ pub(super) async fn answer_events(
         let answer = async { answer(event.payload.into()).await };
         let response = AssertUnwindSafe(answer).catch_unwind().await;
         Ok::<_, Infallible>(Answer(response.unwrap_or_else(|_panic| {
-            // Not a handler's, which is caught with its request at hand.
+            // Not a panic of a handler, which is caught where its request is known.
             let reply = Reply::from(Error::Defect("panic".to_owned()));
             tracing::error!(status = 500, code = reply.code, error = "panic", "request");
             reply.into_response(&Uuid::new_v4().to_string(), &[])
@@ -118,8 +118,8 @@ pub(super) async fn answer_events(
     runtime.run().await
 }
 
-/// The route that the gateway picked. It sends a function nothing but requests to its routes, so the key matters only
-/// where there are several.
+/// The route that the gateway matched. A function receives only requests for its own routes, so the key matters only if
+/// it has several.
 fn route_of<S>(routes: &'static [Route<S>], request: &Request) -> Option<&'static Route<S>> {
     if let [only] = routes {
         return Some(only);
@@ -128,8 +128,8 @@ fn route_of<S>(routes: &'static [Route<S>], request: &Request) -> Option<&'stati
     routes.iter().find(|route| route.key() == key)
 }
 
-/// Answers a request by the handler of its route: every outcome, a panic included, becomes one of the contract's
-/// responses and one line of the log.
+/// Answers a request with the handler of its route: every outcome, including a panic, becomes a documented response and
+/// one line in the log.
 pub async fn serve<S>(state: &S, route: &Route<S>, request: Request) -> Response<Body> {
     let outcome = handle(state, route, &request);
     answer(route.key(), route.headers(), &request, outcome).await
@@ -140,10 +140,10 @@ async fn handle<S>(state: &S, route: &Route<S>, request: &Request) -> Result<Rep
     route.handler()(state, request, now()).await
 }
 
-/// What is refused whatever the route.
+/// Checks that apply to every route.
 pub(super) fn check(request: &Request) -> Result<(), Error> {
     if Gateway::of(request).unreadable {
-        return Err(Error::Defect("the event is no JSON object".to_owned()));
+        return Err(Error::Defect("the event is not a JSON object".to_owned()));
     }
     if body::bytes(request).len() > body::MAX_BYTES {
         return Err(Error::BodyTooLarge);
@@ -151,8 +151,8 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a response and a line of the log of whatever becomes of a request. `route` is for the log, so it is no path
-/// that a client chose; `headers` are the route's own.
+/// Turns the outcome of a request into a response and a line in the log. `route` is logged, so it must not be a path
+/// chosen by a client; `headers` are added to the response.
 pub async fn answer(
     route: &str,
     headers: &[(&'static str, &'static str)],
@@ -164,8 +164,7 @@ pub async fn answer(
     reply.into_response(&request_id, headers)
 }
 
-/// Makes a reply and a line of the log of whatever becomes of a request, a panic included, within the time that a request
-/// may take.
+/// Turns the outcome of a request, or a panic, into a reply and a line in the log, within the time that a request may take.
 pub async fn observe(
     route: &str,
     request: &Request,
@@ -196,7 +195,7 @@ pub async fn observe(
     .await
 }
 
-/// The one reading of the clock.
+/// The current time: the only place that reads the clock for a request.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,

@@ -18,7 +18,7 @@ const VIEWER_ADDRESS: &str = "cloudfront-viewer-address";
 
 /// Sets the source address of `request` to the one that the trusted proxy states, if it came through the proxy. Otherwise,
 /// or if the proxy states no valid address, that of the gateway is kept.
-pub fn believe(proxy: &TrustedProxy, request: &mut Request) {
+pub fn resolve_source_address(proxy: &TrustedProxy, request: &mut Request) {
     let TrustedProxy::CloudFront(secret) = proxy else {
         return;
     };
@@ -73,7 +73,7 @@ mod tests {
             source_address: Some("192.0.2.1".parse().unwrap()),
             ..Gateway::default()
         });
-        believe(&proxy, &mut request);
+        resolve_source_address(&proxy, &mut request);
         Gateway::of(&request).source_address.unwrap().to_string()
     }
 

@@ -1,0 +1,119 @@
+// What the tests in the browser share.
+
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [, , address = "", directory = ""] = process.argv;
+export const base = address;
+export const screenshots = directory;
+assert.ok(base && screenshots, "the address of the service and a directory for screenshots");
+mkdirSync(screenshots, { recursive: true });
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+export const PASSWORD = "correct horse battery staple";
+export const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+
+export const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync"],
+});
+
+/**
+ * Opens a page, runs `test`, and asserts that nothing else went wrong: no violation of the content security policy, no
+ * error on the console except for the expected number of 4xx responses and failed requests, no request to another host.
+ * @param {string} title
+ * @param {import("playwright-core").BrowserContextOptions} options
+ * @param {(page: import("playwright-core").Page) => Promise<{ refusals: number, failures?: number }>} test
+ */
+export async function check(title, options, test) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  /** @type {string[]} */
+  const problems = [];
+  let refusals = 0;
+  let failures = 0;
+  page.on("pageerror", (error) => problems.push(`thrown: ${error.message}`));
+  page.on("console", (message) => {
+    if (message.type() !== "error" && message.type() !== "warning") return;
+    if (/the server responded with a status of 4\d\d/.test(message.text())) refusals += 1;
+    else if (message.text().includes("net::ERR_FAILED")) failures += 1;
+    else problems.push(`${message.type()}: ${message.text()}`);
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(`${base}/`) && !request.url().startsWith("data:")) problems.push(`sent to ${request.url()}`);
+  });
+  await page.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) =>
+    console.error(`refused by the policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`)));
+  const expected = await test(page);
+  assert.deepEqual({ problems, refusals, failures }, { problems: [], failures: 0, ...expected }, title);
+  await context.close();
+  console.log(`ok    ${title}`);
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {string} name
+ */
+export async function screenshot(page, name) {
+  await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+}
+
+/**
+ * Asserts that axe finds nothing serious or critical, and that nothing scrolls horizontally.
+ * @param {import("playwright-core").Page} page
+ * @param {string[]} [excluded] rules
+ */
+export async function assertAccessible(page, excluded = []) {
+  await page.evaluate(AXE);
+  const violations = await page.evaluate(async (excluded) => {
+    const rules = Object.fromEntries(excluded.map((rule) => [rule, { enabled: false }]));
+    // @ts-expect-error: the line above defines it
+    const { violations } = await axe.run({ rules });
+    return violations.map((/** @type {any} */ { impact, id, nodes }) =>
+      `${impact} ${id} ${nodes.map((/** @type {any} */ node) => node.html.slice(0, 120)).join("\n    ")}`);
+  }, excluded);
+  assert.deepEqual(violations.filter((/** @type {string} */ found) => /^(serious|critical)/.test(found)), []);
+  await assertFits(page);
+}
+
+/**
+ * Asserts that neither the page nor anything in it except code scrolls horizontally. A browser on a phone would make the
+ * page wider than the screen instead.
+ * @param {import("playwright-core").Page} page
+ */
+export async function assertFits(page) {
+  const wide = await page.evaluate((width) => [...document.querySelectorAll("*")].filter((element) => {
+    const { overflowX } = getComputedStyle(element);
+    const scrolls = element.scrollWidth > element.clientWidth && (overflowX === "auto" || overflowX === "scroll");
+    return (scrolls || element.getBoundingClientRect().right > width + 1) && !element.closest("pre") && !element.closest("svg");
+  }).map((element) => element.outerHTML.slice(0, 160)), page.viewportSize()?.width ?? 0);
+  assert.deepEqual(wide, []);
+  const width = await page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(width <= (page.viewportSize()?.width ?? 0), `${width} wide`);
+}
+
+/**
+ * Asserts that an element is entirely on the screen, without scrolling.
+ * @param {import("playwright-core").Locator} locator
+ */
+export async function assertVisible(locator) {
+  await locator.waitFor();
+  const { width, height } = locator.page().viewportSize() ?? { width: 0, height: 0 };
+  const box = await locator.boundingBox();
+  const inside = box && box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
+  assert.ok(inside, `${locator}: ${JSON.stringify(box)}`);
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {string} userid
+ */
+export async function registerDirectly(page, userid) {
+  const answer = await page.request.post(`${base}/user/register`, { data: { userid, password: PASSWORD } });
+  assert.equal(answer.status(), 200);
+}
