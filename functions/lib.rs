@@ -6,6 +6,7 @@ pub mod authorizer;
 pub mod credentials;
 pub mod docs;
 pub mod health;
+pub mod job;
 pub mod login;
 pub mod logout;
 pub mod me;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use shared::app::StartError;
 use shared::auth::{Authenticator, Caller, verified_token};
 use shared::error::Error;
-use shared::http::event::{self, Event};
-use shared::http::{Instance, Reply, now, observe, request_id};
+use shared::http::event::{self, Event, Gateway};
+use shared::http::{Instance, Reply, now, observe};
 
 /// Runs the function until the instance is shut down.
 ///
@@ -19,8 +19,8 @@ use shared::http::{Instance, Reply, now, observe, request_id};
 /// When the Lambda runtime API cannot be reached.
 pub async fn run() -> Result<(), lambda_runtime::Error> {
     let instance = &Instance::<Authenticator>::start().await;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Event>| async move {
-        decide(event.payload.json(), instance.state(), now()).await
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Event>| {
+        decide(&event, instance.state(), now()).await
     }))
     .await
 }
@@ -30,13 +30,16 @@ pub async fn run() -> Result<(), lambda_runtime::Error> {
 /// # Errors
 /// A message, if it cannot decide. The gateway then responds with 500.
 pub async fn decide(
-    event: &str,
+    event: &LambdaEvent<Event>,
     state: impl Future<Output = Result<&Authenticator, StartError>>,
     now: DateTime<Utc>,
-) -> Result<Value, String> {
-    let (form, request) = read(event);
+) -> Result<Value, &'static str> {
+    let (form, request) = read(event.payload.json());
+    // A TOKEN event has none; its gateway logs the id of this invocation as `$context.authorizer.requestId`.
+    let request_id = Gateway::of(&request).request_id.as_deref();
+    let request_id = request_id.unwrap_or(&event.context.request_id);
     let mut caller = None;
-    let reply = observe("authorizer", &request, &request_id(&request), async {
+    let reply = observe("authorizer", &request, request_id, async {
         if form.is_none() {
             return Err(Error::Defect("not an event of an API gateway".to_owned()));
         }
@@ -45,11 +48,11 @@ pub async fn decide(
     })
     .await;
     match (form, caller, reply.error) {
-        (Some(form), Some(caller), _) => Ok(form.allow(&caller)),
+        (Some(form), Some(caller), None) => Ok(form.allow(&caller)),
         (Some(form), None, Some(error @ (Error::NoCredentials | Error::TokenNotLive { .. }))) => {
             Ok(form.refuse(error.code()))
         }
-        (_, _, error) => Err(error.map_or("unknown", |error| error.message()).to_owned()),
+        (_, _, error) => Err(error.as_ref().map_or("undecided", Error::message)),
     }
 }
 
@@ -90,18 +93,14 @@ fn read(json: &str) -> (Option<Form>, Request) {
         }
     }
     let policy = || {
-        let arn = String::from_utf8(method_arn?.into_owned()).ok()?;
-        let mut parts = arn.split('/');
-        let (api, stage) = (parts.next()?, parts.next()?);
-        parts.next()?;
         Some(Form::Policy {
-            resource: format!("{api}/{stage}/*"),
+            resource: every_route(&method_arn?)?,
         })
     };
-    let form = match (version.as_deref(), kind.as_deref()) {
-        (Some(b"2.0"), _) => Some(Form::Simple),
-        (_, Some(b"REQUEST")) => policy(),
-        (_, Some(b"TOKEN")) => {
+    let form = match (kind.as_deref(), version.as_deref()) {
+        (Some(b"REQUEST"), Some(b"2.0")) => Some(Form::Simple),
+        (Some(b"REQUEST"), _) => policy(),
+        (Some(b"TOKEN"), _) => {
             // Only the value of this header counts.
             let mut headers = HeaderMap::new();
             if let Some(token) = token {
@@ -115,6 +114,16 @@ fn read(json: &str) -> (Option<Form>, Request) {
     (form, request)
 }
 
+/// The ARN of every route of a stage, from the ARN of one (`arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`). The
+/// path comes from the client and may be invalid UTF-8.
+fn every_route(method_arn: &[u8]) -> Option<String> {
+    let mut parts = method_arn.splitn(3, |byte| *byte == b'/');
+    let (api, stage, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let (api, stage) = (str::from_utf8(api).ok()?, str::from_utf8(stage).ok()?);
+    let is_api = api.starts_with("arn:") && api.split(':').nth(2) == Some("execute-api");
+    is_api.then(|| format!("{api}/{stage}/*"))
+}
+
 impl Form {
     fn allow(&self, caller: &Caller) -> Value {
         let user_id = caller.user_id.to_string();
@@ -123,7 +132,9 @@ impl Form {
             .roles
             .iter()
             .map(String::as_str)
-            .filter(|role| role.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','))
+            .filter(|role| {
+                !role.is_empty() && role.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+            })
             .collect();
         let context = json!({
             "user_id": user_id,

@@ -1,17 +1,6 @@
 //! The Lambda function `purge`.
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::Value;
-use shared::config::Environment;
-use shared::telemetry;
-
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
-    telemetry::init(telemetry::standard_output);
-    lambda_runtime::run(service_fn(|_: LambdaEvent<Value>| async {
-        functions::purge::handle(&Environment::of_process())
-            .await
-            .map_err(Error::from)
-    }))
-    .await
+async fn main() -> Result<(), lambda_runtime::Error> {
+    functions::job::run(functions::purge::handle).await
 }

@@ -138,11 +138,11 @@ pub fn caller(request: &Request) -> Option<Caller> {
         let found = context.iter().find(|(found, _)| found == name);
         found.map(|(_, value)| value.as_str())
     };
-    let roles = value("roles")?.split(',').filter(|role| !role.is_empty());
+    let roles = value("roles").unwrap_or_default().split(',');
     Some(Caller {
         user_id: value("user_id")?.parse().ok()?,
         session_id: value("session_id")?.parse().ok()?,
-        roles: roles.map(str::to_owned).collect(),
+        roles: roles.filter(|role| !role.is_empty()).map(str::to_owned).collect(),
     })
 }
 

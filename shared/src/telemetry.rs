@@ -43,8 +43,13 @@ pub fn subscriber(
         .with_max_level(tracing::Level::INFO)
         .with_writer(writer)
         .finish()
-        // The driver logs notices of the server, which may quote any value. Errors are logged by us, by their code.
-        .with(filter_fn(|metadata| !metadata.target().starts_with("sqlx")))
+        // The driver logs notices of the server, which may quote any value; the runtime logs a failed invocation. Errors
+        // are logged by us, once.
+        .with(filter_fn(|metadata| {
+            !["sqlx", "lambda_runtime::layers::panic"]
+                .iter()
+                .any(|target| metadata.target().starts_with(target))
+        }))
 }
 
 /// Where a deployed function logs to: the Lambda service collects standard output.

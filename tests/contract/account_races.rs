@@ -29,10 +29,11 @@ fn tally<'a>(replies: impl IntoIterator<Item = &'a Reply>) -> BTreeMap<u64, usiz
 }
 
 impl Service {
+    /// From as many addresses, so that no number of attempts in flight is too many.
     async fn log_in_in_background(&self, tasks: &mut JoinSet<Reply>, times: usize) {
-        for _ in 0..times {
-            let service = self.clone();
-            tasks.spawn(async move { service.log_in("alice", PASSWORD).await });
+        for n in 0..times {
+            let (service, address) = (self.clone(), format!("198.51.100.{n}"));
+            tasks.spawn(async move { service.log_in_from(&address, "alice", PASSWORD).await });
         }
         tokio::task::yield_now().await;
     }

@@ -15,7 +15,7 @@ const A: &str = "198.51.100.1";
 const B: &str = "198.51.100.2";
 
 impl Service {
-    async fn log_in_from(&self, address: &str, userid: &str, password: &str) -> Reply {
+    pub async fn log_in_from(&self, address: &str, userid: &str, password: &str) -> Reply {
         let body = json!({ "userid": userid, "password": password });
         self.post_from(address, "/auth/login", &body).await
     }

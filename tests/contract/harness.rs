@@ -7,12 +7,16 @@ use std::sync::{Arc, LazyLock, Once};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use functions::authorizer;
 use http_body_util::BodyExt as _;
+use lambda_http::{Context, LambdaEvent};
 use local::postgres::Server;
 use serde_json::{Value, json};
-use shared::app::App;
+use shared::app::{App, State as _};
+use shared::auth::Authenticator;
 use shared::config::{Config, Environment};
-use shared::http::Served;
+use shared::http::event::Event;
+use shared::http::{Served, now};
 use shared::telemetry;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
@@ -219,6 +223,12 @@ impl Service {
         route.serve(&self.app, request).await.into()
     }
 
+    /// Asks the authorizer about an event, as a gateway does.
+    pub async fn authorize(&self, event: &str) -> Result<Value, &'static str> {
+        let authenticator = Authenticator::part_of(&self.app);
+        authorizer::decide(&invocation(event), async { Ok(&authenticator) }, now()).await
+    }
+
     /// Posts bytes with a content type.
     pub async fn post_bytes(&self, path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
         self.send(request(
@@ -337,6 +347,13 @@ pub fn request(method: Method, path: &str, headers: &[(&str, &str)], body: impl 
         request = request.header(*name, *value);
     }
     request.body(body.into()).expect("a request")
+}
+
+/// An event as the Lambda runtime passes it to a function.
+pub fn invocation(event: &str) -> LambdaEvent<Event> {
+    let mut context = Context::default();
+    "of-the-invocation".clone_into(&mut context.request_id);
+    LambdaEvent::new(serde_json::from_str(event).expect("JSON"), context)
 }
 
 /// SHA-256 in hex.

@@ -10,9 +10,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use functions::{logout, me};
+use functions::{authorizer, logout, me};
 use serde_json::{Value, json};
 use shared::http;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Child;
 use tokio::sync::{Mutex, mpsc};
@@ -30,6 +31,7 @@ async fn function() {
     match std::env::var("AWS_LAMBDA_FUNCTION_NAME").as_deref() {
         Ok("me") => http::run(&me::ROUTES).await.expect("it runs"),
         Ok("logout") => http::run(&logout::ROUTES).await.expect("it runs"),
+        Ok("authorizer") => authorizer::run().await.expect("it runs"),
         _ => {}
     }
 }
@@ -132,13 +134,30 @@ impl Instance {
 
     /// Sends an event. Returns the status of the response.
     async fn invoke(&mut self, event: Value) -> u64 {
+        let answer = self.answer(event).await;
+        answer["statusCode"].as_u64().expect("a status")
+    }
+
+    /// Hands it an event; its answer, or what it tells of its failure.
+    async fn answer(&mut self, event: Value) -> Value {
         self.events.send(event).expect("it listens");
         let answer = timeout(BOUND, self.answers.recv())
             .await
             .expect("in time")
             .expect("an answer");
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        answer["statusCode"].as_u64().expect("a status")
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
+    /// Ends it; the lines that it has logged.
+    async fn log(mut self) -> Vec<Value> {
+        self.signal("-TERM");
+        let mut output = self.process.stdout.take().expect("a pipe");
+        let mut text = String::new();
+        let read = timeout(BOUND, output.read_to_string(&mut text)).await;
+        read.expect("in time").expect("text");
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 }
 
@@ -146,6 +165,7 @@ impl Instance {
 fn event(of: &str, token: &str) -> Value {
     let mut event: Value = match of {
         "me" => serde_json::from_str(include_str!("../events/me.json")),
+        "authorizer" => serde_json::from_str(include_str!("../events/authorizer-http.json")),
         _ => serde_json::from_str(include_str!("../events/logout.json")),
     }
     .expect("JSON");
@@ -255,4 +275,28 @@ async fn the_variables_of_the_driver_have_no_effect() {
     ];
     let mut instance = Instance::start("logout", &service.database, &variables).await;
     assert_eq!(instance.invoke(event("logout", &token)).await, 200);
+}
+
+#[tokio::test]
+async fn an_authorizer_fails_the_invocation_in_one_line_and_decides_the_next() {
+    let (service, token, proxy) = service().await;
+    let mut instance = Instance::start("authorizer", &proxy.of(&service.database), &[]).await;
+    let allowed = instance.answer(event("authorizer", &token)).await;
+    assert_eq!(allowed["isAuthorized"], true);
+    proxy.set(Link::Refusing);
+    let failed = instance.answer(event("authorizer", &token)).await;
+    let message = "The service is temporarily unavailable.";
+    assert_eq!(
+        (&failed["errorMessage"], &failed["isAuthorized"]),
+        (&json!(message), &Value::Null)
+    );
+    proxy.set(Link::Up);
+    service.log_out(&token).await;
+    let denied = instance.answer(event("authorizer", &token)).await;
+    assert_eq!(denied, json!({ "isAuthorized": false }));
+    let log = instance.log().await;
+    let statuses: Vec<_> = log.iter().filter_map(|line| line["status"].as_u64()).collect();
+    assert_eq!(statuses, [200, 503, 401]);
+    // Besides those, that a token was refused.
+    assert_eq!(log.len(), 4, "{log:?}");
 }

@@ -3,6 +3,7 @@
 mod account_races;
 mod adoption;
 mod attempts;
+mod authorizer;
 mod body;
 mod concurrency;
 mod credentials;

@@ -36,6 +36,14 @@ impl Lines {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+
+    /// The one line since the last look.
+    #[track_caller]
+    pub fn only(&self) -> Value {
+        let mut lines = self.take();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.remove(0)
+    }
 }
 
 fn app() -> App {

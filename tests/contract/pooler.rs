@@ -243,3 +243,24 @@ async fn without_the_setting_requests_fail_rather_than_mixing_up_users() {
     reply.assert_error(50301);
     assert_down(&service.get("/health", "").await);
 }
+
+#[tokio::test]
+async fn every_route_answers_and_leaves_its_connections_clean() {
+    for route in functions::routes() {
+        let database = Database::migrated().await;
+        let Some(pooler) = PgBouncer::before(&database).await else {
+            return;
+        };
+        let service = pooler.instance(&database);
+        let token = match route.path() {
+            "/user/register" => String::new(),
+            _ => service.token_of_new_user("alice").await,
+        };
+        // Its use has to be noted, too.
+        let stale = "UPDATE people.user_session SET last_seen = now() - interval '1 day'";
+        database.execute(stale).await;
+        let reply = service.send_example(route, &token).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}: {}", route.key(), reply.text);
+        pooler.assert_clean(&database).await;
+    }
+}

@@ -178,3 +178,15 @@ async fn a_run_waits_for_a_database_that_is_not_up_yet() {
     let nothing = json!({ "sessions": 0, "attempts": 0, "known_networks": 0, "outbox": 0, "complete": true });
     assert_eq!(report, nothing);
 }
+
+#[tokio::test]
+async fn what_nobody_took_out_of_the_outbox_is_removed_after_30_days() {
+    let database = Database::migrated().await;
+    let add = "INSERT INTO people.outbox (kind, user_id, asked_at)
+        SELECT 'user_deleted', gen_random_uuid(), now() - n * interval '1 day' FROM unnest(ARRAY[0, 29, 31, 400]) AS n";
+    database.execute(add).await;
+    let mut expected = report(0, 0);
+    expected["outbox"] = json!(2);
+    assert_eq!(database.purge(&[]).await, expected);
+    assert_eq!(database.count("people.outbox").await, 2);
+}

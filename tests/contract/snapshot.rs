@@ -101,22 +101,27 @@ impl<'a> Whole<'a> {
 
 impl fmt::Display for Whole<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Ids, times and tokens contain no quotes.
-        let body: Vec<_> = self.body.split('"').map(redacted).collect();
-        let members = body.join("\"").replace(",\"", ",\n\"").replace(",{", ",\n{");
-        let mut line = format!("{} ", self.status);
-        for member in members.lines() {
-            if line.len() + member.len() > 100 {
-                writeln!(f, "{line}")?;
-                "  ".clone_into(&mut line);
-            }
-            line += member;
-        }
-        f.write_str(&line)?;
+        f.write_str(&wrapped(format!("{} ", self.status), self.body))?;
         self.headers
             .iter()
             .try_for_each(|(name, value)| write!(f, "\n{name}: {value}"))
     }
+}
+
+/// JSON after `line`, in lines of at most 100 columns.
+pub fn wrapped(mut line: String, json: &str) -> String {
+    // Ids, times and tokens contain no quotes.
+    let redacted: Vec<_> = json.split('"').map(redacted).collect();
+    let members = redacted.join("\"").replace(",\"", ",\n\"").replace(",{", ",\n{");
+    let mut lines = String::new();
+    for member in members.lines() {
+        if line.len() + member.len() > 100 {
+            lines += &line;
+            "\n  ".clone_into(&mut line);
+        }
+        line += member;
+    }
+    lines + &line
 }
 
 /// Replaces random ids, times of this run and tokens by their kind.

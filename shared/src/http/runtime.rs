@@ -137,13 +137,7 @@ pub async fn serve<S>(state: &S, route: &Route<S>, request: Request) -> Response
 
 async fn handle<S>(state: &S, route: &Route<S>, request: &Request) -> Result<Reply, Error> {
     check(request)?;
-    let handler = route.handler();
-    let answer = AssertUnwindSafe(async { handler(state, request, now()).await }).catch_unwind();
-    match tokio::time::timeout(DEADLINE, answer).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
-        Err(_) => Err(Error::Unavailable("deadline passed".to_owned())),
-    }
+    route.handler()(state, request, now()).await
 }
 
 /// Checks that apply to every route.
@@ -170,7 +164,7 @@ pub async fn answer(
     reply.into_response(&request_id, headers)
 }
 
-/// Turns the outcome of a request into a reply and a line in the log, within the time that a request may take.
+/// Turns the outcome of a request, or a panic, into a reply and a line in the log, within the time that a request may take.
 pub async fn observe(
     route: &str,
     request: &Request,
@@ -187,8 +181,13 @@ pub async fn observe(
         panic = tracing::field::Empty,
     );
     async {
-        let reply = database::within(database::REQUEST_BUDGET, outcome).await;
-        let reply = reply.unwrap_or_else(Reply::from);
+        let outcome = AssertUnwindSafe(database::within(database::REQUEST_BUDGET, outcome)).catch_unwind();
+        let outcome = match tokio::time::timeout(DEADLINE, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
+            Err(_) => Err(Error::Unavailable("deadline passed".to_owned())),
+        };
+        let reply = outcome.unwrap_or_else(Reply::from);
         log(&reply, started.elapsed(), !WARM.swap(true, Ordering::Relaxed));
         reply
     }
