@@ -57,7 +57,7 @@ async fn of_parallel_logouts_of_one_token_exactly_one_succeeds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn parallel_logins_open_separate_sessions() {
-    let service = Service::start().await;
+    let service = Service::start_with(&FAST).await;
     service.register("alice").await;
     let mut logins = JoinSet::new();
     for _ in 0..20 {

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::{Database, PASSWORD, SECRET_KEY};
+use crate::harness::{Database, PASSWORD, PATIENT, SECRET_KEY};
 
 /// Variable with the database of the flooded process.
 const FLOODED_DATABASE: &str = "PEOPLE_FLOODED_DATABASE";
@@ -39,6 +39,7 @@ async fn serve(database: &Database) -> SocketAddr {
     let environment: Environment = settings.into_iter().collect();
     let mut config = Config::from_environment(&environment).expect("usable settings");
     config.database.connections = 8;
+    config.database.timeouts = PATIENT;
     let router = local::server::router(Arc::new(App::new(config)));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Once};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -14,7 +15,7 @@ use local::postgres::Server;
 use serde_json::{Value, json};
 use shared::app::{App, State as _};
 use shared::auth::Authenticator;
-use shared::config::{Config, Environment};
+use shared::config::{Config, Environment, Timeouts};
 use shared::http::event::Event;
 use shared::http::{Served, now};
 use shared::telemetry;
@@ -36,6 +37,17 @@ pub const SECRET_KEY: &str = "a key for tests of at least 32 bytes";
 pub const PASSWORD: &str = "correct horse battery staple";
 /// Default source address of requests (RFC 5737).
 pub const SOURCE: &str = "203.0.113.7:40000";
+
+/// Longer than anything takes that is not stuck, so that responses do not depend on how busy the machine is.
+pub const PATIENT: Timeouts = Timeouts {
+    request: Duration::from_mins(2),
+    readiness: Duration::from_mins(2),
+    statement: Duration::from_mins(1),
+    answer: Duration::from_mins(1),
+    connect_ahead: Duration::from_mins(1),
+    ping: Duration::from_mins(1),
+    trusted: Duration::from_mins(10),
+};
 
 /// The server for this run: that of `DATABASE_URL`, or else a throw-away one.
 static SERVER_URL: LazyLock<String> = LazyLock::new(|| {
@@ -171,6 +183,13 @@ impl Service {
 
     /// Another instance on the same database.
     pub fn on(database: Database, settings: &[(&str, &str)]) -> Self {
+        // The benchmarks, which share this module, measure the product as it is.
+        let timeouts = if cfg!(test) { PATIENT } else { Timeouts::default() };
+        Self::with_timeouts(database, settings, timeouts)
+    }
+
+    /// With timeouts of its own: `Timeouts::default()` are the product's.
+    pub fn with_timeouts(database: Database, settings: &[(&str, &str)], timeouts: Timeouts) -> Self {
         // Without a subscriber, an event first logged in a test that ignores the log would be cached as disabled, also for
         // tests that read the log.
         static LOG: Once = Once::new();
@@ -183,6 +202,7 @@ impl Service {
         environment.set_default("CORS_ALLOWED_ORIGINS", "http://localhost:5173");
         let mut config = Config::from_environment(&environment).expect("usable settings");
         config.database.connections = 8;
+        config.database.timeouts = timeouts;
         let app = Arc::new(App::new(config));
         Self {
             router: local::server::router(app.clone()),

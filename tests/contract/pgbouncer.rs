@@ -100,7 +100,7 @@ impl PgBouncer {
                 database.name()
             ),
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while let Err(error) = pooler.options().connect().await {
             assert!(Instant::now() < deadline, "{error}: {}", pooler.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
