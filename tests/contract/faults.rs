@@ -1,5 +1,4 @@
-//! What happens when the database does not play along: always a row of the contract in time, nothing half-written, and
-//! the next request served.
+//! Database failures: always a documented response in time, nothing written partially, and the next request works.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use crate::proxy::{Link, Proxy};
 /// what is answered, not by when, so that a busy machine fails no test.
 const BOUND: Duration = Duration::from_mins(1);
 
-/// Runs a request, which must not hang.
+/// Runs a request that must not hang.
 async fn in_time(request: impl Future<Output = Reply>) -> Reply {
     let started = Instant::now();
     let reply = request.await;
@@ -29,7 +28,7 @@ async fn in_time(request: impl Future<Output = Reply>) -> Reply {
     reply
 }
 
-/// Every endpoint but health answers 503, in time.
+/// Every endpoint except health responds with 503, in time.
 async fn assert_all_unavailable(service: &Service, token: &str) {
     let (me, logout, login, register) = tokio::join!(
         in_time(service.get("/auth/me", token)),
@@ -70,7 +69,7 @@ fn as_deployed(database: Database) -> Service {
 async fn behind_a_proxy(timeouts: Timeouts) -> (Proxy, Service, String) {
     let database = Database::migrated().await;
     let proxy = Proxy::to(&database, Link::Up).await;
-    // The test itself looks at the database past the proxy.
+    // The test itself bypasses the proxy.
     let mut service = Service::with_timeouts(proxy.of(&database), &[], timeouts);
     service.database = database;
     let token = service.token_of_new_user("alice").await;
@@ -112,7 +111,7 @@ async fn a_connection_that_was_ended_while_idle_is_replaced_within_the_request()
     ] {
         let service = Service::start().await;
         let token = service.token_of_new_user("alice").await;
-        // One connection, used a moment ago.
+        // One connection, used just now.
         service
             .database
             .execute(
@@ -145,7 +144,7 @@ async fn a_read_whose_connection_was_cut_is_repeated() {
 async fn a_connection_that_died_in_a_freeze_is_replaced_within_the_request() {
     let (proxy, service, token) = behind_a_proxy(Timeouts::default()).await;
     proxy.freeze_connections();
-    // Longer than a connection is trusted.
+    // Longer than a connection is used without a ping.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let reply = in_time(service.register("bob")).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
@@ -155,7 +154,7 @@ async fn a_connection_that_died_in_a_freeze_is_replaced_within_the_request() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_database_while_idle_is_not_noticed() {
+async fn a_restart_of_the_database_while_idle_goes_unnoticed() {
     let server = tokio::task::spawn_blocking(Server::throwaway)
         .await
         .unwrap()
@@ -188,7 +187,7 @@ async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards
     let service = as_deployed(database);
     let token = service.token_of_new_user("alice").await;
 
-    // The throw-away server is fast because it does not flush: only this makes the session survive the crash.
+    // The throw-away server does not sync to disk: this makes the session survive the crash.
     service.database.execute("CHECKPOINT").await;
     tokio::task::block_in_place(|| server.crash()).unwrap();
     assert_all_unavailable(&service, &token).await;
@@ -214,7 +213,7 @@ async fn lock(database: &Database, table: &str) -> sqlx::PgConnection {
     connection
 }
 
-/// Ends the connection that waits for a lock, as soon as there is one, and then gives the lock free.
+/// Terminates the connection that waits for a lock, as soon as there is one, and then releases the lock.
 async fn end_the_waiting_connection(mut holder: sqlx::PgConnection) {
     holder.execute(UNTIL_SOMEBODY_WAITS).await.unwrap();
     holder
@@ -229,7 +228,7 @@ async fn end_the_waiting_connection(mut holder: sqlx::PgConnection) {
 }
 
 #[tokio::test]
-async fn a_read_that_is_ended_in_its_statement_is_repeated_once() {
+async fn a_read_terminated_by_the_server_is_retried_once() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let holder = lock(&service.database, "people.user_session").await;
@@ -241,7 +240,7 @@ async fn a_read_that_is_ended_in_its_statement_is_repeated_once() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_ended_in_its_statement_was_rolled_back_and_is_sent_again() {
+async fn a_write_terminated_by_the_server_was_rolled_back_and_is_retried() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let holder = lock(&service.database, "people.user_session").await;
@@ -272,7 +271,7 @@ const UNTIL_SOMEBODY_WAITS: &str = "DO $$ BEGIN
 END $$";
 
 #[tokio::test]
-async fn a_write_that_meets_another_transaction_is_sent_once_more() {
+async fn a_write_with_a_serialization_failure_is_retried_once() {
     let database = Database::migrated().await;
     // A row that was changed since the transaction began is then an error (40001), as under a stricter default of theirs.
     database
@@ -297,9 +296,9 @@ async fn a_write_that_meets_another_transaction_is_sent_once_more() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_in_a_deadlock_is_sent_once_more() {
+async fn a_write_in_a_deadlock_is_retried_once() {
     let database = Database::migrated().await;
-    // Whoever ends a session takes another row as well.
+    // Ending a session also locks another row.
     database
         .execute(&format!(
             "ALTER DATABASE {} SET deadlock_timeout = '500ms';
@@ -314,7 +313,7 @@ async fn a_write_that_is_in_a_deadlock_is_sent_once_more() {
     let service = Service::on(database, &[]);
     let token = service.token_of_new_user("alice").await;
     let mut other = service.database.connect().await;
-    // The service is to be the one that notices.
+    // The deadlock has to be detected in the statement of the service.
     other
         .execute("SET deadlock_timeout = '1min'; BEGIN; SELECT FROM public.another FOR UPDATE")
         .await
@@ -329,15 +328,15 @@ async fn a_write_that_is_in_a_deadlock_is_sent_once_more() {
 }
 
 #[tokio::test]
-async fn what_fails_again_when_it_is_sent_once_more_is_503() {
+async fn a_statement_that_fails_again_when_retried_is_503() {
     for (code, tries) in [
         ("40001", "2"),
         ("40P01", "2"),
-        // Whether it was committed is not known.
+        // It is unknown whether it was committed.
         ("40003", "1"),
         ("57P01", "2"),
         ("57P05", "2"),
-        // Too slow: the server gave it up.
+        // Too slow: cancelled by the server.
         ("57014", "1"),
     ] {
         let service = Service::start().await;
@@ -373,7 +372,7 @@ async fn a_statement_that_takes_too_long_is_503_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn no_connection_to_be_had_is_503_in_time() {
+async fn no_free_connection_is_503_in_time() {
     let database = Database::migrated().await;
     let role = format!("limited_{}", uuid::Uuid::new_v4().simple());
     database
@@ -402,7 +401,7 @@ async fn no_connection_to_be_had_is_503_in_time() {
     database.execute(&format!("DROP OWNED BY {role}")).await;
 }
 
-/// A service behind a proxy whose one connection has run every statement already.
+/// A service behind a proxy, with a connection on which every statement has been prepared.
 async fn warm_behind_a_proxy(timeouts: Timeouts) -> (Proxy, Service, String) {
     let (proxy, service, token) = behind_a_proxy(timeouts).await;
     assert_all_work(&service, &token).await;
@@ -469,7 +468,7 @@ async fn a_connection_that_is_cut_between_two_statements_leaves_nothing_half_wri
 }
 
 #[tokio::test]
-async fn a_warm_request_takes_the_round_trips_that_are_promised() {
+async fn a_warm_request_takes_the_documented_round_trips() {
     let (proxy, service, token) = warm_behind_a_proxy(PATIENT).await;
     assert_eq!(
         service.log_in("alice", "wrong").await.status,
@@ -515,9 +514,9 @@ async fn a_warm_request_takes_the_round_trips_that_are_promised() {
 }
 
 #[tokio::test]
-async fn the_statements_of_a_request_share_its_time() {
+async fn the_statements_of_a_request_share_its_time_budget() {
     let (proxy, service, token) = warm_behind_a_proxy(Timeouts::default()).await;
-    // Each alone is in time.
+    // Each alone is fast enough.
     proxy.set(Link::Slow(Timeouts::default().request.mul_f64(0.6)));
     let (login, register) = tokio::join!(
         in_time(service.log_in("alice", PASSWORD)),
@@ -537,12 +536,12 @@ async fn the_statements_of_a_request_share_its_time() {
 }
 
 #[test]
-fn the_time_of_a_request_leaves_some_for_the_rest_of_it() {
+fn the_time_budget_for_statements_leaves_time_for_the_rest_of_a_request() {
     assert!(Timeouts::default().request <= Duration::from_millis(2_700));
 }
 
 #[tokio::test]
-async fn what_is_left_of_the_time_decides_however_many_statements_there_are() {
+async fn the_remaining_time_budget_applies_to_any_number_of_statements() {
     let (proxy, service, _) = warm_behind_a_proxy(PATIENT).await;
     let url = proxy.of(&service.database).url;
     let settings = [("DATABASE_URL", url.as_str())].into_iter().collect();
@@ -569,13 +568,13 @@ async fn what_is_left_of_the_time_decides_however_many_statements_there_are() {
     assert!(matches!(error, DatabaseError::Unavailable(_)), "{error}");
     // A slow machine does fewer.
     assert!(answered <= 4, "{answered}");
-    // The next request has its own.
+    // The next request has a new budget.
     proxy.set(Link::Up);
     one_request(one()).await.expect("answered");
 }
 
 #[tokio::test]
-async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_statements_to_prepare() {
+async fn the_first_request_on_a_connection_made_in_advance_only_has_to_prepare_its_statements() {
     for route in functions::routes() {
         let behind = Service::start().await;
         let token = match route.path() {
@@ -588,7 +587,7 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
         proxy.round_trips();
         let reply = first.send_example(route, &token).await;
         assert_eq!(proxy.connections(), 1);
-        // Two for each statement: the driver prepares it first.
+        // Two for each statement, since the driver prepares it first.
         let round_trips = match route.path() {
             // Before the hash and after it.
             "/user/register" | "/auth/login" | "/auth/token" | "/auth/password" | "/user/delete" => 4,
@@ -600,7 +599,7 @@ async fn the_first_request_on_a_connection_that_was_made_ahead_has_only_its_stat
 }
 
 #[tokio::test]
-async fn a_database_without_a_schema_is_connected_to_ahead_all_the_same() {
+async fn a_database_without_a_schema_is_connected_to_in_advance_too() {
     let database = Database::empty().await;
     let service = Service::on(database.clone(), &[]);
     service.connect_ahead().await;
@@ -610,7 +609,7 @@ async fn a_database_without_a_schema_is_connected_to_ahead_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_connection_that_cannot_be_made_ahead_is_made_by_the_first_request() {
+async fn a_connection_that_cannot_be_made_in_advance_is_made_by_the_first_request() {
     let behind = Service::start().await;
     let token = behind.token_of_new_user("alice").await;
     let proxy = Proxy::to(&behind.database, Link::Refusing).await;
@@ -639,7 +638,7 @@ async fn an_outdated_schema_is_503_on_health_and_everywhere() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_schema_under_a_kept_connection_is_not_noticed() {
+async fn a_schema_change_under_a_kept_connection_goes_unnoticed() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);

@@ -7,5 +7,6 @@ import { browser } from "./browser/harness.js";
 // One after the other.
 await import("./browser/docs.js");
 await import("./browser/example.js");
+await import("./browser/account.js");
 await import("./browser/hostile_pages.js");
 await browser.close();

@@ -1,5 +1,5 @@
 // The typed client of docs/clients.md: types from openapi-typescript, requests with openapi-fetch. Half of the test is that
-// it compiles (tsconfig.json), the other half that a session works.
+// it compiles (tsconfig.json), the other half that an account works, from its registration to its deletion.
 //
 //     node client.js http://127.0.0.1:3000
 
@@ -43,10 +43,56 @@ assert.equal(form.data?.token_type, "bearer");
 const me = await client.GET("/auth/me", { headers });
 assert.equal(me.data?.data.user_info.userid, userid);
 
+// The second half of an account's life. A patch may have null, but no member that cannot be changed.
+const patched = await client.PATCH("/auth/me", { headers, body: { job: "teacher", init_cn_level: null } });
+assert.equal(patched.data?.data.user_info.job, "teacher");
+assert.equal(patched.data.data.user_info.init_cn_level, null);
+// @ts-expect-error: a number is no name
+const mistyped = await client.PATCH("/auth/me", { headers, body: { user_name: 1 } });
+assert.ok(mistyped.error?.code === 42201);
+assert.deepEqual(mistyped.error.data.errors.map(({ field }) => field), ["user_name"]);
+
+const { data: listed } = await client.GET("/auth/sessions", { headers });
+assert.ok(listed);
+assert.deepEqual(listed.data.sessions.map(({ current }) => current), [false, true]);
+/** @type {(string | null)[]} */
+const nullable = listed.data.sessions.flatMap(({ user_agent, address }) => [user_agent, address]);
+assert.equal(nullable.length, 4);
+
+const [other] = listed.data.sessions;
+const path = { session_id: other?.session_id ?? "" };
+const ended = await client.DELETE("/auth/sessions/{session_id}", { headers, params: { path } });
+assert.equal(ended.data?.code, 1);
+const endedAgain = await client.DELETE("/auth/sessions/{session_id}", { headers, params: { path } });
+assert.equal(endedAgain.error?.code, 40402);
+
+await client.POST("/auth/login", { body: { userid, password } });
+const others = await client.DELETE("/auth/sessions", { headers });
+assert.deepEqual(others.data?.data, { ended: 1, more: false });
+
+const new_password = "six candles under the bridge";
+const notMine = await client.POST("/auth/password", { headers, body: { current_password: "wrong", new_password } });
+assert.equal(notMine.error?.code, 40301);
+const tooShort = await client.POST("/auth/password", { headers, body: { current_password: password, new_password: "short" } });
+assert.ok(tooShort.error?.code === 42201);
+assert.deepEqual(tooShort.error.data.errors.map(({ field }) => field), ["new_password"]);
+const changed = await client.POST("/auth/password", { headers, body: { current_password: password, new_password } });
+assert.equal(changed.data?.code, 1);
+
 const logout = await client.POST("/auth/logout", { headers });
 assert.equal(logout.data?.code, 1);
 
 const dead = await client.GET("/auth/me", { headers });
 assert.equal(dead.error?.code, 40103);
 
-console.log("ok    a session with the typed client");
+const last = await client.POST("/auth/login", { body: { userid, password: new_password } });
+assert.ok(last.data);
+const bearer = { authorization: `Bearer ${last.data.data.access_token}` };
+const kept = await client.POST("/user/delete", { headers: bearer, body: { password } });
+assert.equal(kept.error?.code, 40301);
+const deleted = await client.POST("/user/delete", { headers: bearer, body: { password: new_password } });
+assert.equal(deleted.data?.code, 1);
+const gone = await client.GET("/auth/me", { headers: bearer });
+assert.equal(gone.error?.code, 40103);
+
+console.log("ok    an account with the typed client");

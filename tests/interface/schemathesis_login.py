@@ -1,19 +1,22 @@
-"""Credentials for schemathesis: a new session for each request, since it also logs out."""
+"""Credentials for schemathesis: a new user for each request, since requests also log out, guess and change the password,
+and delete the account."""
 
 import os
+import uuid
 
 import requests
 import schemathesis
 
 BASE = os.environ["PEOPLE_URL"]
-ACCOUNT = {"userid": f"schemathesis-{os.getpid()}", "password": "correct horse battery staple"}
-requests.post(f"{BASE}/user/register", json=ACCOUNT, timeout=10).raise_for_status()
 
 
 @schemathesis.auth(refresh_interval=None)
 class Session:
     def get(self, case, context):
-        answer = requests.post(f"{BASE}/auth/login", json=ACCOUNT, timeout=10)
+        account = {"userid": uuid.uuid4().hex, "password": "correct horse battery staple"}
+        requests.post(f"{BASE}/user/register", json=account, timeout=10).raise_for_status()
+        answer = requests.post(f"{BASE}/auth/login", json=account, timeout=10)
+        answer.raise_for_status()
         return answer.json()["data"]["access_token"]
 
     def set(self, case, token, context):

@@ -1,10 +1,7 @@
 // Swagger UI.
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import {
-  PASSWORD, PHONE, assertAccessible, assertFits, base, check, registerDirectly, screenshot, screenshots,
-} from "./harness.js";
+import { PASSWORD, PHONE, assertAccessible, assertFits, base, check, registerDirectly, screenshot } from "./harness.js";
 
 /**
  * Opens Swagger UI with all operations of the description.
@@ -45,7 +42,7 @@ await check("Swagger UI: Authorize with userid and password, then GET /auth/me a
   const dialog = await authorize(page, userid, PASSWORD);
   await dialog.getByText("username is your userid").waitFor();
   await dialog.getByText("Leave client_id and client_secret empty").waitFor();
-  await page.screenshot({ path: join(screenshots, "docs-authorize.png") });
+  await screenshot(page, "docs-authorize", { fullPage: false });
   await dialog.getByRole("button", { name: "Apply given OAuth2 credentials" }).click();
   await dialog.getByRole("button", { name: "Remove authorization" }).waitFor();
   await page.getByRole("button", { name: "Close" }).first().click();
@@ -112,7 +109,7 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     await page.getByRole("button", { name: "Authorize", exact: true }).click();
     await page.locator(".auth-container").first().waitFor();
     await assertFits(page);
-    await page.screenshot({ path: join(screenshots, `docs-phone-${colorScheme}-authorize.png`) });
+    await screenshot(page, `docs-phone-${colorScheme}-authorize`, { fullPage: false });
     await page.getByRole("button", { name: "Close" }).first().click();
     for (const operation of await page.locator(".opblock-summary-control").all()) await operation.click();
     const health = page.locator("#operations-service-health");

@@ -70,12 +70,9 @@ for (const [device, options] of /** @type {const} */ ([
     await assertVisible(status.getByText(`Registered as ${userid}.`));
     assert.deepEqual([await register.isVisible(), await login.isVisible()], [false, false]);
     assert.equal(await focus(), "member-heading");
-    await assertVisible(member.getByRole("heading"));
-    await member.getByRole("button", { name: "Who am I?" }).click();
-    await member.locator("dd").filter({ hasText: userid }).waitFor();
+    await assertVisible(member.getByRole("heading", { name: "Logged in as" }));
+    await assertVisible(member.getByRole("definition").filter({ hasText: userid }));
     assert.equal(await member.locator("b").count(), 0);
-    await assertAccessible(page);
-    await screenshot(page, `example-${name}-me`);
 
     await member.getByRole("button", { name: "Log out" }).click();
     await assertVisible(status.getByText("You are logged out."));
@@ -85,6 +82,7 @@ for (const [device, options] of /** @type {const} */ ([
     assert.equal((await page.locator(".problem").allTextContents()).join(""), "");
     assert.equal(await register.isVisible(), false);
     assert.equal(await focus(), "login-heading");
+    assert.equal((await page.locator("#member dd, #sessions").allTextContents()).join(""), "");
     const kept = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
     assert.deepEqual(kept, [0, 0, ""]);
     await screenshot(page, `example-${name}-logged-out`);
@@ -122,7 +120,7 @@ await check("the example: after a registration whose log-in fails, the log-in fo
   return { refusals: 0, failures: 1 };
 });
 
-await check("the example: a throttled request, and a token that was revoked elsewhere", {}, async (page) => {
+await check("the example: a throttled request", {}, async (page) => {
   const userid = `fault-${process.pid}`;
   await registerDirectly(page, userid);
   await page.goto(base);
@@ -134,12 +132,7 @@ await check("the example: a throttled request, and a token that was revoked else
   await login.getByRole("button").click();
   await login.getByText("The service is busy. Try again later.").waitFor();
   await page.unroute("**/auth/login");
-  const answered = page.waitForResponse("**/auth/login");
   await login.getByRole("button").click();
-  const { data } = await (await answered).json();
-  await page.getByRole("button", { name: "Who am I?" }).waitFor();
-  await page.request.post(`${base}/auth/logout`, { headers: { authorization: `Bearer ${data.access_token}` } });
-  await page.getByRole("button", { name: "Who am I?" }).click();
-  await page.getByRole("status").getByText("You are logged out. Log in again.").waitFor();
-  return { refusals: 1 };
+  await page.getByRole("region", { name: `Logged in as ${userid}` }).waitFor();
+  return { refusals: 0 };
 });

@@ -8,9 +8,8 @@ import { chromium } from "playwright-core";
 
 const [, , address = "", directory = ""] = process.argv;
 export const base = address;
-export const screenshots = directory;
-assert.ok(base && screenshots, "the address of the service and a directory for screenshots");
-mkdirSync(screenshots, { recursive: true });
+assert.ok(base && directory, "the address of the service and a directory for screenshots");
+mkdirSync(directory, { recursive: true });
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 export const PASSWORD = "correct horse battery staple";
@@ -58,9 +57,10 @@ export async function check(title, options, test) {
 /**
  * @param {import("playwright-core").Page} page
  * @param {string} name
+ * @param {{ fullPage: boolean }} [options] false: what is visible without scrolling
  */
-export async function screenshot(page, name) {
-  await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+export async function screenshot(page, name, { fullPage } = { fullPage: true }) {
+  await page.screenshot({ path: join(directory, `${name}.png`), fullPage });
 }
 
 /**
@@ -112,8 +112,9 @@ export async function assertVisible(locator) {
 /**
  * @param {import("playwright-core").Page} page
  * @param {string} userid
+ * @param {object} [profile]
  */
-export async function registerDirectly(page, userid) {
-  const answer = await page.request.post(`${base}/user/register`, { data: { userid, password: PASSWORD } });
+export async function registerDirectly(page, userid, profile = {}) {
+  const answer = await page.request.post(`${base}/user/register`, { data: { ...profile, userid, password: PASSWORD } });
   assert.equal(answer.status(), 200);
 }
