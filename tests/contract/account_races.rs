@@ -1,4 +1,4 @@
-//! What users do with their account at the same time: from several devices, and while somebody logs in.
+//! Concurrent changes to an account: from several devices, and during log-ins.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::harness::{PASSWORD, Reply, Service};
 
 const NEW: &str = "six candles under the bridge";
 
-/// Fast hashes: the less time they take, the more happens at once in the database.
+/// Fast hashes, for more concurrency in the database.
 const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
-/// Other ones, so that every log-in replaces what the fast ones made.
+/// Other parameters, so that every log-in replaces the hash.
 const FAST_TOO: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "72"), ("ARGON2_ITERATIONS", "1")];
 
-/// How often each code came.
+/// The number of responses with each code.
 fn tally<'a>(replies: impl IntoIterator<Item = &'a Reply>) -> BTreeMap<u64, usize> {
     let mut tally = BTreeMap::new();
     for reply in replies {
@@ -44,7 +44,7 @@ impl Service {
 }
 
 #[tokio::test]
-async fn a_log_in_that_verified_the_former_password_and_writes_its_session_later_is_not_live() {
+async fn a_log_in_that_verified_the_old_password_before_it_was_changed_opens_no_live_session() {
     let service = Service::start_with(&FAST).await;
     service.register("alice").await;
     let mut change = service.database.connect().await;
@@ -67,7 +67,7 @@ async fn a_log_in_that_verified_the_former_password_and_writes_its_session_later
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_log_ins_beside_a_change_of_the_password_none_is_live_afterwards() {
+async fn no_session_of_a_concurrent_log_in_survives_a_password_change() {
     let service = Service::start_with(&FAST).await;
     for round in 0..12 {
         let token = service.token_of_new_user("alice").await;
@@ -90,7 +90,7 @@ async fn of_log_ins_beside_a_change_of_the_password_none_is_live_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn log_ins_that_replace_an_old_hash_and_a_change_of_the_password_do_not_disturb_each_other() {
+async fn log_ins_that_replace_an_old_hash_do_not_conflict_with_a_password_change() {
     let old = Service::start_with(&FAST).await;
     let service = Service::on(old.database.clone(), &FAST_TOO);
     for round in 0..12 {
@@ -116,7 +116,7 @@ async fn log_ins_that_replace_an_old_hash_and_a_change_of_the_password_do_not_di
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_changes_from_one_password_at_once_one_succeeds() {
+async fn of_concurrent_password_changes_exactly_one_succeeds() {
     let service = Service::start_with(&FAST).await;
     for round in 0..8 {
         let tokens = [
@@ -158,9 +158,9 @@ async fn of_changes_from_one_password_at_once_one_succeeds() {
     assert_eq!(service.database.deadlocks().await, 0);
 }
 
-/// A statement that waited for the change has to see the session as the change has left it.
+/// A statement that waited for the change has to see the changed session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_session_that_changes_the_password_is_live_for_every_request_meanwhile() {
+async fn the_session_that_changes_the_password_stays_live_for_concurrent_requests() {
     let service = Service::start_with(&FAST).await;
     let token = service.token_of_new_user("alice").await;
     let (mut current, mut new) = (PASSWORD, NEW);
@@ -186,7 +186,7 @@ async fn the_session_that_changes_the_password_is_live_for_every_request_meanwhi
         }
         std::mem::swap(&mut current, &mut new);
     }
-    // Then a log-out beside a change: it is the last word.
+    // A log-out concurrent with a change takes precedence.
     let logout = tokio::spawn({
         let (service, token) = (service.clone(), token.clone());
         async move { service.log_out(&token).await }
@@ -234,7 +234,7 @@ async fn devices_that_end_each_other_change_the_password_and_delete_the_account_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_requests_to_end_one_session_at_once_one_succeeds() {
+async fn of_concurrent_requests_to_end_one_session_exactly_one_succeeds() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     for _ in 0..5 {
@@ -250,7 +250,7 @@ async fn of_requests_to_end_one_session_at_once_one_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_deletions_at_once_one_succeeds_and_one_event_goes_out() {
+async fn of_concurrent_deletions_exactly_one_succeeds_and_sends_an_event() {
     let service = Service::start_with(&FAST).await;
     let token = service.token_of_new_user("alice").await;
     let mut tasks = JoinSet::new();
@@ -263,9 +263,9 @@ async fn of_deletions_at_once_one_succeeds_and_one_event_goes_out() {
     assert_eq!(service.database.count("people.outbox").await, 1);
 }
 
-/// Whoever knows the password must not be able to keep its owner from changing it.
+/// Somebody who knows the password must not be able to prevent its owner from changing it.
 #[tokio::test]
-async fn a_user_with_100_000_sessions_can_list_change_the_password_log_in_and_go() {
+async fn a_user_with_100_000_sessions_can_list_them_change_the_password_log_in_and_be_deleted() {
     let service = Service::start_with(&FAST).await;
     let token = service.token_of_new_user("alice").await;
     let flood = "INSERT INTO people.user_session (session_id, user_id, token, expires_at)

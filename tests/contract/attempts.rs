@@ -1,4 +1,4 @@
-//! Section 6: too many attempts. Time is moved in the counts, never waited for.
+//! Limits for attempts. Instead of waiting, the times in the counts are changed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -55,7 +55,7 @@ impl Service {
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     }
 
-    /// As if the attempts so far had been at this moment and had failed, however slow the machine is.
+    /// As if all attempts so far had been made at this moment and had failed, however slow the machine is.
     async fn at_once(&self) {
         self.database
             .execute(
@@ -66,7 +66,7 @@ impl Service {
             .await;
     }
 
-    /// As if so much time had passed. Those that were in flight have failed meanwhile.
+    /// As if this much time had passed. Attempts in flight have failed by then.
     async fn pass(&self, interval: &str) {
         self.database
             .execute(&format!(
@@ -103,7 +103,7 @@ impl Service {
     }
 }
 
-/// Hashes that cost next to nothing.
+/// Very cheap hashes.
 const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn ten_failures_are_free_then_the_right_password_has_to_wait_too() {
 async fn the_wait_doubles_with_each_further_failure_up_to_900_seconds() {
     let service = Service::start().await;
     service.fail_from(A, "alice", 10).await;
-    // At last one is forgotten for each that is added.
+    // In the end, one decays for each that is added.
     for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 900, 900, 900] {
         service
             .log_in_from(A, "alice", "wrong")
@@ -135,7 +135,7 @@ async fn the_wait_doubles_with_each_further_failure_up_to_900_seconds() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_has_to_wait_neither_counts_nor_prolongs_the_wait() {
+async fn an_attempt_rejected_during_a_wait_neither_counts_nor_prolongs_it() {
     let service = Service::start().await;
     service.fail_from(A, "alice", 10).await;
     for _ in 0..10 {
@@ -206,7 +206,7 @@ async fn a_userid_has_100_free_failures_from_all_addresses_together() {
 
 /// 111 failures from 24 addresses, then one in a quarter of an hour: from anywhere else, the userid has to wait for good.
 #[tokio::test]
-async fn guesses_from_elsewhere_keep_nobody_out_who_has_logged_in_from_there_within_30_days() {
+async fn guesses_from_elsewhere_do_not_lock_out_users_where_they_logged_in_within_30_days() {
     let service = Service::start_with(&[FAST[0], FAST[1], ("FAILURES_PER_ADDRESS", "0")]).await;
     service.register("alice").await;
     service.succeed_from(B, "alice").await;
@@ -217,7 +217,7 @@ async fn guesses_from_elsewhere_keep_nobody_out_who_has_logged_in_from_there_wit
     }
     for n in 0..11 {
         service.pass("900 seconds").await;
-        // One was forgotten meanwhile, so that this one is free, and the next is not.
+        // One has decayed in the meantime, so this one is free, and the next is not.
         service
             .fail_from(&format!("192.0.2.{}", 30 + n), "alice", 1)
             .await;
@@ -271,7 +271,7 @@ async fn a_success_clears_the_count_of_its_userid_only_from_an_address_that_was_
 }
 
 #[tokio::test]
-async fn a_network_is_known_to_its_own_user_and_goes_with_the_user() {
+async fn a_known_network_belongs_to_its_user_and_is_deleted_with_the_user() {
     let service = Service::start_with(&FAST).await;
     for (userid, address) in [("alice", "2001:db8:1:2::3"), ("bob", A), ("bob", B), ("bob", B)] {
         service.register(userid).await;
@@ -364,12 +364,12 @@ async fn an_attackers_own_successes_do_not_clear_the_count_of_the_address() {
 }
 
 #[tokio::test]
-async fn a_success_gives_its_reservation_back_and_makes_nobody_wait() {
+async fn a_success_gives_its_reservation_back_and_causes_no_wait() {
     let service = Service::start_with(&[("FAILURES_PER_ADDRESS", "3")]).await;
     service.register("alice").await;
     service.fail_from(A, "nobody", 3).await;
     service.pass("1 second").await;
-    // The fourth attempt is reserved, succeeds, and leaves the count and its time as they were.
+    // The fourth attempt is reserved and succeeds, which leaves the count and its time unchanged.
     for _ in 0..5 {
         assert_eq!(
             service.log_in_from(A, "alice", PASSWORD).await.status,
@@ -381,7 +381,7 @@ async fn a_success_gives_its_reservation_back_and_makes_nobody_wait() {
 }
 
 #[tokio::test]
-async fn a_failure_is_forgotten_in_15_minutes_or_in_one_of_an_address() {
+async fn a_failure_decays_in_15_minutes_or_in_one_by_address() {
     let service = Service::start_with(&[FAST[0], FAST[1], ("FAILURES_PER_ADDRESS", "12")]).await;
     service.fail_from(A, "alice", 10).await;
     service.log_in_from(A, "alice", "wrong").await.assert_too_many(1);
@@ -406,7 +406,7 @@ async fn a_failure_is_forgotten_in_15_minutes_or_in_one_of_an_address() {
 }
 
 #[tokio::test]
-async fn two_people_behind_one_address_who_mistype_once_a_day_are_never_made_to_wait() {
+async fn two_people_behind_one_address_who_mistype_once_a_day_never_have_to_wait() {
     let service = Service::start_with(&FAST).await;
     for userid in ["alice", "bob"] {
         service.register(userid).await;
@@ -421,7 +421,7 @@ async fn two_people_behind_one_address_who_mistype_once_a_day_are_never_made_to_
 }
 
 #[tokio::test]
-async fn sixty_failures_of_yesterday_refuse_none_of_twenty_pupils_at_once() {
+async fn sixty_failures_yesterday_do_not_affect_twenty_concurrent_log_ins() {
     let service = Service::start_with(&FAST).await;
     service.register("pupil-0").await;
     for n in 0..60 {
@@ -450,10 +450,10 @@ async fn copy_user(service: &Service, users: u32) {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_back_prolongs_no_wait() {
+async fn setting_the_clock_back_does_not_prolong_a_wait() {
     let service = Service::start_with(&[FAST[0], FAST[1], ("FAILURES_PER_ADDRESS", "25")]).await;
     service.fail_from(A, "alice", 10).await;
-    // As it looks after the clock was set back an hour: what was written is of the future.
+    // As after setting the clock back by an hour: the times in the rows are in the future.
     for n in 0..3 {
         service.pass("-1 hour").await;
         service.log_in_from(A, "alice", "wrong").await.assert_too_many(1);
@@ -507,12 +507,12 @@ fn guesses(count: usize) -> Vec<(String, &'static str)> {
     vec![("alice".to_owned(), "wrong"); count]
 }
 
-/// Attempts that were counted on alice and the address.
+/// Attempts counted for alice and the address.
 const VERIFIED: &str = "SELECT round(extract(epoch FROM max(forgotten_at) - now()) / 900) FROM people.attempt
                         WHERE forgotten_at > now() + interval '30 minutes'";
 
 #[tokio::test]
-async fn of_50_parallel_guesses_no_more_are_verified_than_are_free_and_have_waited() {
+async fn of_50_parallel_guesses_only_the_free_ones_and_those_that_waited_are_verified() {
     let service = Service::start().await;
     let answers = Service::log_in_at_once(std::slice::from_ref(&service), A, &guesses(50)).await;
     // One more after the first second, and another after two more, if this machine takes that long.
@@ -527,7 +527,7 @@ async fn of_50_parallel_guesses_no_more_are_verified_than_are_free_and_have_wait
 async fn parallel_guesses_at_several_instances_never_pass_the_limit() {
     let database = Database::migrated().await;
     let instances: Vec<_> = (0..5).map(|_| Service::on(database.clone(), &[])).collect();
-    // The twentieth failure costs 900 s of waiting: none of the others gets through, however slow the machine is.
+    // The twentieth failure causes a wait of 900 s, so no other succeeds, however slow the machine is.
     instances[0].fail_from(A, "alice", 1).await;
     database
         .execute(
@@ -568,12 +568,12 @@ async fn parallel_log_ins_with_the_right_password_all_succeed_and_leave_no_count
     }
 }
 
-/// What reserves an attempt: on three keys, of which the first has 2 places.
+/// Reserves an attempt on three keys, of which the first has 2 free places.
 const RESERVE: &str = r"people.reserve_attempt(ARRAY['\x01', '\x02', '\x03']::bytea[], '{2, 100, 50}',
     ARRAY['15 min', '15 min', '1 min']::interval[], '{true, true, true}', '{}')";
 
 #[tokio::test]
-async fn an_attempt_in_flight_makes_nobody_wait_longer_than_a_second_and_is_no_failure() {
+async fn an_attempt_in_flight_causes_a_wait_of_at_most_a_second_and_is_not_a_failure() {
     let database = Database::migrated().await;
     let outcome = format!("SELECT (retry_after, only_in_flight, failures) FROM {RESERVE}");
     assert_eq!(database.text(&outcome).await.as_deref(), Some("(,,0)"));
@@ -640,7 +640,7 @@ async fn a_success_that_is_sent_twice_gives_its_attempt_back_once() {
 /// Four logins of one user at once, in the one order in which the refund of the second meets the row that the third
 /// made and the fourth holds.
 #[tokio::test]
-async fn a_refund_waits_for_no_row_that_it_has_not_locked_in_order() {
+async fn giving_an_attempt_back_locks_rows_in_order() {
     let database = Database::migrated().await;
     database
         .execute(
@@ -732,7 +732,7 @@ async fn behind_a_trusted_proxy_the_source_address_is_the_viewers() {
             .await;
         reply.status.as_u16()
     };
-    // Without the secret all of them are at the address that the gateway sees.
+    // Without the secret, all have the address that the gateway sees.
     for n in 0..10 {
         assert_eq!(fail(&format!("192.0.2.{n}:4711"), "0123456789abcdeF").await, 401);
     }
@@ -756,7 +756,7 @@ async fn an_address_registers_100_users_and_then_one_in_36_seconds() {
         let reply = service.register_from(A, &format!("user-{n}")).await;
         assert_eq!(reply.status, StatusCode::OK, "{n}");
     }
-    // As if all of them had been at this moment.
+    // As if all had been made at this moment.
     let at_once =
         "UPDATE people.attempt SET forgotten_at = now() + 100 * interval '36 seconds', failed_at = now()";
     service.database.execute(at_once).await;

@@ -1,4 +1,4 @@
-//! Bodies: what is one well-formed JSON object, how large it may be and what it has to call itself.
+//! Request bodies: well-formed JSON objects, their size and content type.
 
 use axum::http::{HeaderValue, Method};
 
@@ -6,11 +6,11 @@ use crate::harness::{Service, request};
 
 const JSON: &str = "application/json";
 
-/// The endpoints that take JSON.
+/// The endpoints that accept JSON.
 const PATHS: [&str; 2] = ["/user/register", "/auth/login"];
 
 impl Service {
-    /// Asserts that `body` is read: it is then refused only because both fields are missing from it.
+    /// Asserts that `body` is parsed: it is then rejected only because both fields are missing.
     async fn assert_well_formed(&self, body: &[u8]) {
         for path in PATHS {
             let reply = self.post_bytes(path, JSON, body.to_vec()).await;
@@ -89,7 +89,7 @@ const VALUES: &[&str] = &[
     "\"€𝄞\"",
 ];
 
-/// What has to be refused as a value.
+/// Invalid values.
 const NO_VALUES: &[&[u8]] = &[
     b"",
     b"nul",
@@ -186,7 +186,7 @@ const NO_VALUES: &[&[u8]] = &[
     b"1/**/",
     b"1//",
     b"1#",
-    // Surrogates that are no pair.
+    // Unpaired surrogates.
     b"\"\\uD800\"",
     b"\"\\uDBFF\"",
     b"\"\\uDC00\"",
@@ -197,7 +197,7 @@ const NO_VALUES: &[&[u8]] = &[
     b"\"\\uD800\\uD800\"",
     b"\"\\uDd1e\\uD834\"",
     b"\"\\uD834\\u\"",
-    // Bytes that are not UTF-8: stray, overlong, a surrogate, beyond Unicode, cut off.
+    // Invalid UTF-8: stray, overlong, a surrogate, beyond Unicode, truncated.
     b"\"\xff\"",
     b"\"\x80\"",
     b"\"\xe9\"",
@@ -319,7 +319,7 @@ async fn utf_16_and_utf_32_are_malformed() {
     for body in bodies {
         service.assert_malformed(&body).await;
     }
-    // The parameter does not make it true.
+    // The parameter does not matter.
     let body: Vec<u8> = utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect();
     service
         .post_bytes("/user/register", "application/json; charset=utf-16", body)
@@ -349,7 +349,7 @@ async fn a_repeated_member_is_malformed_at_any_depth() {
 }
 
 #[tokio::test]
-async fn members_whose_names_only_look_alike_are_different() {
+async fn members_with_similar_looking_names_are_different() {
     let service = Service::start().await;
     for body in [
         r#"{"USERID":"a","Userid":"b"}"#,
@@ -364,7 +364,7 @@ async fn members_whose_names_only_look_alike_are_different() {
 }
 
 #[tokio::test]
-async fn nesting_is_refused_long_before_it_exhausts_the_stack() {
+async fn nesting_is_rejected_long_before_it_exhausts_the_stack() {
     let service = Service::start().await;
     let deep = [
         format!(r#"{{"x":{}{}}}"#, "[".repeat(8_000), "]".repeat(8_000)),
@@ -377,7 +377,7 @@ async fn nesting_is_refused_long_before_it_exhausts_the_stack() {
     for body in deep {
         service.assert_malformed(body.as_bytes()).await;
     }
-    // Whole, 10,000 levels are larger than a body may be.
+    // With closing brackets, 10,000 levels would exceed the maximum size.
     let body = format!(r#"{{"x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     for path in PATHS {
         let reply = service.post_bytes(path, JSON, body.clone()).await;
@@ -403,7 +403,7 @@ async fn moderate_nesting_is_read() {
     service.assert_well_formed(body.as_bytes()).await;
 }
 
-/// A well-formed object of so many bytes.
+/// A well-formed object of this size.
 fn object_of(bytes: usize) -> String {
     let padding = "a".repeat(bytes - r#"{"x":""}"#.len());
     format!(r#"{{"x":"{padding}"}}"#)
@@ -430,7 +430,7 @@ async fn the_size_is_counted_in_bytes() {
 }
 
 #[tokio::test]
-async fn the_size_is_decided_before_anything_else() {
+async fn the_size_is_checked_before_anything_else() {
     let service = Service::start().await;
     for body in ["{".repeat(16_385), "\0".repeat(100_000), "x".repeat(5_000_000)] {
         for content_type in [JSON, "text/plain", "application/x-www-form-urlencoded"] {
@@ -443,7 +443,7 @@ async fn the_size_is_decided_before_anything_else() {
 }
 
 #[tokio::test]
-async fn json_is_recognised_whatever_its_case_and_parameters() {
+async fn the_json_content_type_may_have_any_case_and_parameters() {
     let service = Service::start().await;
     for content_type in [
         "application/json",
@@ -462,7 +462,7 @@ async fn json_is_recognised_whatever_its_case_and_parameters() {
 }
 
 #[tokio::test]
-async fn no_other_content_type_is_taken() {
+async fn no_other_content_type_is_accepted() {
     let service = Service::start().await;
     for content_type in [
         "text/plain",
@@ -505,7 +505,7 @@ async fn no_other_content_type_is_taken() {
 }
 
 #[tokio::test]
-async fn a_missing_a_doubled_or_an_unreadable_content_type_is_not_taken() {
+async fn a_missing_repeated_or_unreadable_content_type_is_rejected() {
     let service = Service::start().await;
     let json = ("content-type", JSON);
     for path in PATHS {
@@ -526,7 +526,7 @@ async fn a_missing_a_doubled_or_an_unreadable_content_type_is_not_taken() {
 }
 
 #[tokio::test]
-async fn only_login_takes_a_form() {
+async fn only_login_accepts_a_form() {
     let service = Service::start().await;
     let form = "userid=alice&username=alice&password=correct+horse+battery+staple";
     let content_type = "application/x-www-form-urlencoded";

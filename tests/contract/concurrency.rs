@@ -1,4 +1,4 @@
-//! What happens at the same time.
+//! Concurrent requests.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use tokio::task::JoinSet;
 
 use crate::harness::{PASSWORD, Reply, Service};
 
-/// Fast hashes: the less time they take, the more happens at once in the database.
+/// Fast hashes, for more concurrency in the database.
 const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
 
-/// How often each status came.
+/// The number of responses with each status.
 fn tally(replies: &[Reply]) -> BTreeMap<u16, usize> {
     let mut tally = BTreeMap::new();
     for reply in replies {
@@ -20,7 +20,7 @@ fn tally(replies: &[Reply]) -> BTreeMap<u16, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_50_registrations_of_one_userid_one_succeeds_and_49_are_told_that_it_is_taken() {
+async fn of_50_registrations_of_one_userid_one_succeeds_and_49_are_409() {
     let service = Service::start_with(&FAST).await;
     let spellings = ["alice", "Alice", "ALICE", "Ａlice", "ａｌｉｃｅ"];
     let mut registrations = JoinSet::new();
@@ -56,8 +56,8 @@ async fn of_parallel_logouts_of_one_token_exactly_one_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn parallel_logins_are_sessions_of_their_own() {
-    let service = Service::start().await;
+async fn parallel_logins_open_separate_sessions() {
+    let service = Service::start_with(&FAST).await;
     service.register("alice").await;
     let mut logins = JoinSet::new();
     for _ in 0..20 {
@@ -78,7 +78,7 @@ async fn parallel_logins_replace_an_old_hash_once_and_all_succeed() {
     let service = Service::start().await;
     let old = Service::on(service.database.clone(), &FAST);
     old.register("alice").await;
-    // Every change of a hash leaves a trace.
+    // Record every change of a hash.
     service
         .database
         .execute(
@@ -104,7 +104,7 @@ async fn parallel_logins_replace_an_old_hash_once_and_all_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_login_and_a_logout_of_another_session_do_not_disturb_each_other() {
+async fn a_login_and_a_logout_of_another_session_do_not_conflict() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let (login, logout) = tokio::join!(service.log_in("alice", PASSWORD), service.log_out(&token));
@@ -114,10 +114,10 @@ async fn a_login_and_a_logout_of_another_session_do_not_disturb_each_other() {
     assert_eq!((live.status.as_u16(), dead.status.as_u16()), (200, 401));
 }
 
-/// The user goes after the password was verified, before the session is written: without a lock, the session would
+/// The user is deleted after the password was verified and before the session is written: without a lock, the session would
 /// violate its foreign key.
 #[tokio::test]
-async fn a_log_in_whose_user_is_being_deleted_is_that_of_an_unknown_one() {
+async fn a_log_in_whose_user_is_being_deleted_fails_like_an_unknown_one() {
     let service = Service::start_with(&FAST).await;
     service.register("alice").await;
     let mut deletion = service.database.connect().await;
@@ -140,7 +140,7 @@ async fn a_log_in_whose_user_is_being_deleted_is_that_of_an_unknown_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn log_ins_beside_deletions_of_their_users_are_200_or_401_and_never_deadlock() {
+async fn log_ins_concurrent_with_deletions_of_their_users_are_200_or_401_and_never_deadlock() {
     let service = Service::start_with(&FAST).await;
     for round in 0..20 {
         service.register("alice").await;

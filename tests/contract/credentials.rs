@@ -1,4 +1,4 @@
-//! `POST /auth/password`, `POST /user/delete`, and who is disabled.
+//! `POST /auth/password`, `POST /user/delete`, and disabled accounts.
 
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -20,20 +20,20 @@ async fn a_new_password_ends_every_other_session_and_keeps_this_one() {
     let reply = service.log_in("alice", PASSWORD).await;
     reply.assert_error(40101);
     assert_eq!(service.log_in("alice", NEW).await.status, 200);
-    // For whoever reads the table, the session that ended is marked.
+    // The ended session is marked, for readers of the table.
     let marked = format!(
         "people.user_session WHERE session_id = '{}' AND logout_time IS NOT NULL",
         session_id(&phone)
     );
     assert_eq!(service.database.count(&marked).await, 1);
-    // And again, from the session that stayed.
+    // Again, from the remaining session.
     let reply = service.change_password(&laptop, NEW, PASSWORD).await;
     reply.assert_success(&Value::Null);
     assert_eq!(service.get("/auth/me", &laptop).await.status, 200);
 }
 
 #[tokio::test]
-async fn the_owner_is_told_where_there_is_an_address() {
+async fn the_owner_is_notified_if_there_is_an_address() {
     let service = Service::start().await;
     let body = json!({ "userid": "alice", "password": PASSWORD, "email": "alice@example.com" });
     service.post("/user/register", &body).await;
@@ -83,7 +83,7 @@ async fn a_right_current_password_clears_the_count() {
         }
         assert_eq!(service.change_password(&token, current, new).await.status, 200);
     }
-    // Also where the new password is refused.
+    // Even if the new password is rejected.
     for _ in 0..3 {
         for _ in 0..9 {
             service
@@ -99,7 +99,7 @@ async fn a_right_current_password_clears_the_count() {
 }
 
 #[tokio::test]
-async fn fields_are_looked_at_before_the_session_and_the_rules_of_the_new_password_last() {
+async fn fields_are_checked_before_the_session_and_the_rules_for_the_new_password_last() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let post =
@@ -149,7 +149,7 @@ async fn without_a_live_session_nothing_is_counted() {
 }
 
 #[tokio::test]
-async fn a_deleted_user_is_gone_with_all_sessions_and_the_userid_is_free() {
+async fn a_deleted_user_loses_all_sessions_and_the_userid_is_free() {
     let service = Service::start().await;
     let body = json!({ "userid": "alice", "password": PASSWORD, "email": "alice@example.com" });
     service.post("/user/register", &body).await;
@@ -170,7 +170,7 @@ async fn a_deleted_user_is_gone_with_all_sessions_and_the_userid_is_free() {
     service.delete_user(&phone, PASSWORD).await.assert_error(40103);
     let reply = service.log_in("alice", PASSWORD).await;
     reply.assert_error(40101);
-    // What is left names the user nowhere but in the outbox.
+    // Only the outbox still mentions the user.
     let sent = format!(
         "people.outbox WHERE kind = 'user_deleted' AND user_id = '{user_id}' AND address = 'alice@example.com'"
     );
@@ -188,7 +188,7 @@ async fn a_deleted_user_is_gone_with_all_sessions_and_the_userid_is_free() {
 }
 
 #[tokio::test]
-async fn a_disabled_account_is_told_only_to_whoever_knows_the_password() {
+async fn only_somebody_who_knows_the_password_learns_that_an_account_is_disabled() {
     let service = Service::start().await;
     service.register("alice").await;
     service
@@ -201,7 +201,7 @@ async fn a_disabled_account_is_told_only_to_whoever_knows_the_password() {
         let reply = service.log_in("alice", "wrong").await;
         reply.assert_error(40101);
     }
-    // Each of them counts.
+    // Each attempt counts.
     assert_eq!(service.log_in("alice", PASSWORD).await.status, 429);
     assert_eq!(service.database.count("people.user_session").await, 0);
     service

@@ -1,4 +1,4 @@
-//! The function `migrate`: the schema and the application's role, on a database of the owner's.
+//! The function `migrate`: the schema and the application role, as the owner of the database.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::harness::{Database, PASSWORD, Service};
 
-/// Roles belong to the server, so each test has one of its own.
+/// Roles are shared by all databases of the server, so each test has its own.
 struct Role {
     name: String,
     database: Database,
@@ -43,7 +43,7 @@ impl Role {
         )
     }
 
-    /// Lets the role sign in with a password. What the owner could not do.
+    /// Sets a password for the role. Returns what the owner could not do.
     async fn sign_in_with(&self, password: &str) -> Vec<String> {
         let sign_in = SignIn::Password(password.to_owned().into());
         let migration = Migration {
@@ -70,7 +70,7 @@ impl Role {
     }
 }
 
-/// What RDS has and other servers have not.
+/// A role that exists only on RDS.
 async fn make_rds_iam(database: &Database) {
     database
         .execute(
@@ -80,7 +80,7 @@ async fn make_rds_iam(database: &Database) {
 }
 
 #[tokio::test]
-async fn it_migrates_makes_the_role_and_says_so_and_a_second_time_has_nothing_to_do() {
+async fn it_migrates_creates_the_role_and_reports_it_and_a_second_run_does_nothing() {
     let role = Role::new().await;
     make_rds_iam(&role.database).await;
     let all: Vec<i64> = shared::database::MIGRATOR
@@ -110,7 +110,7 @@ async fn in_parallel_it_is_harmless() {
 }
 
 #[tokio::test]
-async fn the_service_works_as_the_applications_role_which_can_change_nothing_but_rows_of_people() {
+async fn the_service_works_as_the_application_role_which_can_only_change_rows_of_people() {
     let role = Role::new().await;
     make_rds_iam(&role.database).await;
     role.migrate().await;
@@ -162,7 +162,7 @@ async fn the_password_of_the_role_is_replaced_when_it_changes() {
 }
 
 #[tokio::test]
-async fn without_an_owner_that_may_it_fails_and_says_why() {
+async fn without_sufficient_privileges_it_fails_and_says_why() {
     let environment = [(
         "DATABASE_URL",
         "postgres://nobody:nothing@127.0.0.1:1/none?sslmode=disable",
@@ -175,7 +175,7 @@ async fn without_an_owner_that_may_it_fails_and_says_why() {
     assert!(!failure.contains("nothing"), "{failure}");
 }
 
-/// A role that may sign in, with these attributes and nothing else, and the database as that role.
+/// A role that can log in, with only these attributes, and the database as that role.
 async fn someone(database: &Database, attributes: &str) -> (String, Database) {
     let name = format!("people_someone_{}", Uuid::new_v4().simple());
     database
@@ -188,10 +188,10 @@ async fn someone(database: &Database, attributes: &str) -> (String, Database) {
     (name, Database { url })
 }
 
-/// What PostgreSQL 13 and 14 give to everybody.
+/// Privileges that PostgreSQL 13 and 14 grant to everybody.
 const OLD_DEFAULTS: &str = "GRANT CREATE ON SCHEMA public TO PUBLIC";
 
-/// What a run with a password of the role could not do.
+/// Runs with a password for the role. Returns what it could not do.
 async fn migrate_as(owner: &Database, role: &str) -> Result<Vec<String>, shared::database::MigrationError> {
     let sign_in = SignIn::Password("a password of the application".to_owned().into());
     let migration = Migration {
@@ -205,7 +205,7 @@ async fn migrate_as(owner: &Database, role: &str) -> Result<Vec<String>, shared:
 }
 
 #[tokio::test]
-async fn what_postgresql_13_and_14_give_to_everybody_is_taken_away() {
+async fn privileges_that_postgresql_13_and_14_grant_to_everybody_are_revoked() {
     let role = Role::new().await;
     role.database.execute(OLD_DEFAULTS).await;
     let (someone, _) = someone(&role.database, "").await;
@@ -219,7 +219,7 @@ async fn what_postgresql_13_and_14_give_to_everybody_is_taken_away() {
 }
 
 #[tokio::test]
-async fn an_owner_of_nothing_but_the_schema_says_what_he_may_not_take_and_goes_on() {
+async fn an_owner_of_only_the_schema_reports_what_it_cannot_revoke_and_continues() {
     let role = Role::new().await;
     let (owner, as_owner) = someone(&role.database, "CREATEROLE").await;
     role.database
@@ -243,11 +243,11 @@ async fn an_owner_of_nothing_but_the_schema_says_what_he_may_not_take_and_goes_o
 }
 
 #[tokio::test]
-async fn what_somebody_planted_in_public_is_never_run() {
+async fn objects_planted_in_public_are_never_run() {
     let role = Role::new().await;
     role.database.execute(OLD_DEFAULTS).await;
     let (_, someone) = someone(&role.database, "").await;
-    // Each of these fits better than what it imitates, or is found first in a search path that has it.
+    // Each of these matches better than the original, or would be found first in a search path that includes it.
     let mut plants = String::new();
     for (name, arguments, result) in [
         ("power_", "numeric, integer", "numeric"),
@@ -285,7 +285,7 @@ async fn what_somebody_planted_in_public_is_never_run() {
     assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
     assert_eq!(service.get("/auth/me", &token).await.status, 200);
     assert_eq!(service.get("/health", "").await.status, 200);
-    // As far as the count goes, so that the time to wait is computed.
+    // Until the limit is reached, so that the wait is computed.
     let mut last = 401;
     for _ in 0..12 {
         last = service.log_in("mallory", "wrong").await.status.as_u16();
@@ -296,7 +296,7 @@ async fn what_somebody_planted_in_public_is_never_run() {
 }
 
 #[tokio::test]
-async fn the_role_finds_nothing_outside_of_pg_catalog_and_has_the_timeout_behind_every_pooler() {
+async fn the_role_has_a_safe_search_path_and_the_timeout_behind_every_pooler() {
     let role = Role::new().await;
     let mut connection = role.sign_in().await.connect().await;
     for (setting, value) in [
@@ -312,7 +312,7 @@ async fn the_role_finds_nothing_outside_of_pg_catalog_and_has_the_timeout_behind
 }
 
 #[tokio::test]
-async fn a_role_that_gets_a_password_no_longer_signs_in_with_iam() {
+async fn a_role_that_gets_a_password_no_longer_authenticates_with_iam() {
     let role = Role::new().await;
     make_rds_iam(&role.database).await;
     let member = format!("SELECT pg_has_role('{}', 'rds_iam', 'MEMBER')", role.name);
@@ -325,7 +325,7 @@ async fn a_role_that_gets_a_password_no_longer_signs_in_with_iam() {
 }
 
 #[tokio::test]
-async fn rights_that_are_missing_are_named_before_anything_is_done() {
+async fn missing_privileges_are_reported_before_anything_is_done() {
     let role = Role::new().await;
     let (owner, as_owner) = someone(&role.database, "").await;
     let error = migrate_as(&as_owner, &role.name)
@@ -359,8 +359,8 @@ async fn rights_that_are_missing_are_named_before_anything_is_done() {
 }
 
 #[tokio::test]
-async fn without_rds_iam_it_says_so_before_anything_is_done() {
-    // The server of the tests has that role, and roles are the server's.
+async fn missing_rds_iam_is_reported_before_anything_is_done() {
+    // On the tests' server that role exists.
     let server = tokio::task::spawn_blocking(local::postgres::Server::throwaway);
     let server = server.await.expect("no panic").expect("a throw-away PostgreSQL");
     let database = Database {
@@ -382,7 +382,7 @@ async fn without_rds_iam_it_says_so_before_anything_is_done() {
 }
 
 #[tokio::test]
-async fn it_migrates_through_a_pooler_in_transaction_mode_again_and_again() {
+async fn it_migrates_repeatedly_through_a_pooler_in_transaction_mode() {
     let role = Role::new().await;
     let Some(pooler) = crate::pgbouncer::PgBouncer::before(&role.database).await else {
         return;
@@ -390,7 +390,7 @@ async fn it_migrates_through_a_pooler_in_transaction_mode_again_and_again() {
     let pooled = Database {
         url: pooler.url.clone(),
     };
-    // Another run gets a server connection that has been used before.
+    // The next run gets a server connection that was used before.
     for _ in 0..4 {
         migrate_as(&pooled, &role.name).await.expect("it migrates");
     }

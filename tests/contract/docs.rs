@@ -1,4 +1,4 @@
-//! What describes the interface: the pages, and whether the service is as its description says.
+//! The documentation: the pages, and whether the service matches its OpenAPI description.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,7 @@ async fn every_page_is_there_with_the_headers_of_every_answer() {
 }
 
 #[test]
-fn a_page_loads_nothing_from_elsewhere_and_runs_no_script_that_is_written_into_it() {
+fn a_page_loads_nothing_from_elsewhere_and_has_no_inline_scripts() {
     for page in pages() {
         let policy = page.content_security_policy;
         assert!(policy.starts_with("default-src 'none'; "), "{policy}");
@@ -69,7 +69,7 @@ fn a_page_loads_nothing_from_elsewhere_and_runs_no_script_that_is_written_into_i
 }
 
 #[tokio::test]
-async fn a_page_has_no_other_method_and_no_neighbours() {
+async fn a_page_has_no_other_methods_and_no_other_paths() {
     let service = Service::start().await;
     for page in pages() {
         for method in [Method::POST, Method::PUT, Method::OPTIONS] {
@@ -142,7 +142,7 @@ async fn the_function_answers_with_the_events_of_either_gateway() {
 
 // --- The description
 
-/// `/paths/…` and the like: the members of an object in the description.
+/// The members of an object in the description, given its path (`/paths/…`).
 #[track_caller]
 fn members(value: &Value) -> &Map<String, Value> {
     value.as_object().unwrap_or_else(|| panic!("no object: {value}"))
@@ -194,7 +194,7 @@ impl Service {
     }
 }
 
-/// Makes the service give the documented answer `example` of an endpoint. None where nothing from outside can.
+/// Provokes the documented response `example` of an endpoint. `None` if that is impossible from outside.
 async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Option<Reply> {
     let service = Service::start().await;
     let (content_type, valid) = encoded_body_of(route);
@@ -211,7 +211,7 @@ async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Opt
         let method = Method::from_bytes(route.method().as_bytes()).expect("a method");
         service.send(request(method, route.path(), &headers, body)).await
     };
-    // The body with another value for each member.
+    // The body with each member changed.
     let all = |value: Value| {
         let members = body_of(route.method(), route.path());
         let members = members.into_iter().map(|(name, _)| (name, value.clone()));
@@ -222,7 +222,7 @@ async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Opt
     };
     Some(match (route.path(), example) {
         ("/health", "Health") if status == "503" => Service::on(nowhere(), &[]).send_example(route, "").await,
-        // A defect, and a health that tells nothing: `envelope` and `panics` have endpoints that do so.
+        // A defect: `envelope` and `panics` have endpoints for this.
         (_, "50001") | ("/health", "50301") => return None,
         (_, "40001") => with(JSON, "", "{".to_owned()).await,
         (_, "Registered" | "Health" | "40101" | "OAuth2Error") => service.send_example(route, "").await,
@@ -277,7 +277,7 @@ async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Opt
     })
 }
 
-/// A value without what differs from answer to answer.
+/// A value without what differs between responses.
 fn constant(mut value: Value) -> Value {
     fn blank(value: &mut Value) {
         const VARIABLE: [&str; 12] = [
@@ -297,7 +297,7 @@ fn constant(mut value: Value) -> Value {
         if let Some(members) = value.as_object_mut() {
             for (name, member) in members {
                 if VARIABLE.contains(&name.as_str()) {
-                    // Which member it is and what kind of value, not which value.
+                    // The member and the kind of value, not the value.
                     *member = json!(std::mem::discriminant(member) == std::mem::discriminant(&json!("")));
                 } else {
                     blank(member);
@@ -340,8 +340,8 @@ async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
     }
 }
 
-/// Every documented header is there with a documented value, but those that belong to another answer of this status;
-/// and there is no other, but those of the body and of CORS.
+/// Asserts that every documented header has a documented value, except those of other responses with the same status, and
+/// that there are no others, except those of the body and of CORS.
 #[track_caller]
 fn assert_headers(description: &Value, response: &Value, reply: &Reply, what: &str) {
     let common = common_headers(description);
@@ -372,7 +372,7 @@ fn assert_headers(description: &Value, response: &Value, reply: &Reply, what: &s
     }
 }
 
-/// The table of headers in the description's text: the names, and the values where they are always the same.
+/// The table of headers in the description: names, and values if they are constant.
 fn common_headers(description: &Value) -> BTreeMap<String, Option<String>> {
     let text = description["info"]["description"].as_str().expect("text");
     let (_, table) = text
@@ -403,7 +403,7 @@ fn the_headers_of_every_answer_are_described_once() {
 }
 
 #[tokio::test]
-async fn what_the_description_says_of_a_request_is_what_the_handler_checks() {
+async fn the_documented_limits_of_a_request_are_those_that_the_handler_checks() {
     let service = Service::start_with(&[("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "0")]).await;
     let description = description();
     for path in ["/user/register", "/auth/login"] {
@@ -415,7 +415,7 @@ async fn what_the_description_says_of_a_request_is_what_the_handler_checks() {
             .iter()
             .filter_map(Value::as_str)
             .collect();
-        // An account for every request: each may be accepted.
+        // An account for every request, since each may be accepted.
         let mut accounts = 0..;
         let mut body = |name: &str, value: Option<Value>| {
             let mut body = body_of("POST", path);
@@ -439,7 +439,7 @@ async fn what_the_description_says_of_a_request_is_what_the_handler_checks() {
                 let reply = service.post(path, &body(name, Some(wrong))).await;
                 assert!(refuses(&reply, name), "{path} {name}: not a string");
             }
-            // Text that is no common password, and has nothing that a pattern forbids.
+            // Text that is not a common password and matches every pattern.
             let text = |length: u64| match name.as_str() {
                 "email" if length > 11 => format!(
                     "{}@example.com",
@@ -477,7 +477,7 @@ async fn what_the_description_says_of_a_request_is_what_the_handler_checks() {
     }
 }
 
-/// Whether the answer is a 422 that names this field and no other; anything else is a success or another error's.
+/// Whether the response is a 422 for exactly this field.
 #[track_caller]
 fn refuses(reply: &Reply, field: &str) -> bool {
     if reply.status != 422 {

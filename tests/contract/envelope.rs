@@ -1,4 +1,4 @@
-//! Section 1: the envelope, every row of its table with its headers; and what `local` does in the gateway's place.
+//! The envelope, every code with its headers, and what `local` does instead of the gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded")
 fn test_route() {}
 
 impl Service {
-    /// Calls a function directly: its response is then the function's own, to the last header.
+    /// Calls a function directly, so that the response has only its own headers.
     async fn call(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let route = route(path);
         let mut request = lambda_http::http::Request::builder()
@@ -36,7 +36,7 @@ impl Service {
     }
 }
 
-/// What log-ins have besides, whatever they answer.
+/// An additional header of every response to a log-in.
 fn pragma(path: &str) -> Option<&'static str> {
     ["/auth/login", "/auth/token"]
         .contains(&path)
@@ -98,7 +98,7 @@ async fn missing_credentials_are_40102_with_a_challenge_that_has_no_error() {
 }
 
 #[tokio::test]
-async fn a_dead_token_is_40103_with_a_challenge_that_says_invalid_token() {
+async fn a_revoked_token_is_40103_with_the_challenge_invalid_token() {
     let service = Service::start().await;
     for path in ["/auth/me", "/auth/logout"] {
         assert_reply!(service.call(path, &[("authorization", "Bearer a.b.c")], "").await, @r#"
@@ -180,7 +180,7 @@ async fn too_many_attempts_are_42901_with_the_seconds_to_wait() {
 #[tokio::test]
 async fn login_says_how_long_to_wait_to_json_and_form_alike() {
     let service = Service::start().await;
-    // The first attempt makes the counts; then they are as after many failures.
+    // The first attempt creates the counts, which are then set as after many failures.
     service.log_in("alice", "wrong").await;
     service.database.lock_out().await;
     let json_body = r#"{"userid":"alice","password":"wrong"}"#;
@@ -195,7 +195,7 @@ async fn login_says_how_long_to_wait_to_json_and_form_alike() {
 }
 
 #[tokio::test]
-async fn a_defect_is_50001_and_tells_nothing() {
+async fn a_defect_is_50001_without_details() {
     let service = Service::start().await;
     let broken = Route::<App>::of::<__path_test_route>(|_, _, _| {
         Box::pin(async { Err(Error::Defect("a detail for the log".to_owned())) })
@@ -253,7 +253,7 @@ async fn every_request_has_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_client_does_not_choose_the_request_id() {
+async fn a_client_cannot_choose_the_request_id() {
     let service = Service::start().await;
     let chosen = ("x-request-id", "chosen-by-the-client");
     let reply = service.send(request(Method::GET, "/health", &[chosen], "")).await;
@@ -378,7 +378,7 @@ async fn the_allowed_origin_may_read_responses_and_errors() {
     }
 }
 
-/// Origins that look like the allowed one, and those that never may be.
+/// Origins similar to the allowed one, and invalid ones.
 const EVIL_ORIGINS: [&str; 15] = [
     "null",
     "*",
@@ -439,7 +439,7 @@ async fn a_preflight_of_the_allowed_origin_lists_methods_and_headers() {
 }
 
 #[tokio::test]
-async fn local_says_the_same_to_browsers_as_the_template() {
+async fn local_has_the_same_cors_headers_as_the_template() {
     let template = include_str!("../../template.yaml");
     let (_, cors) = template
         .split_once("CorsConfiguration:")
@@ -467,7 +467,7 @@ async fn local_says_the_same_to_browsers_as_the_template() {
 }
 
 #[tokio::test]
-async fn a_preflight_of_another_origin_allows_it_nothing() {
+async fn a_preflight_of_another_origin_allows_nothing() {
     let service = Service::start().await;
     for origin in EVIL_ORIGINS {
         let reply = service

@@ -1,4 +1,4 @@
-//! The functions as a gateway calls them: with the events of a REST API (payload 1.0) and of an HTTP API (2.0).
+//! The functions, called with events of a REST API (payload 1.0) and of an HTTP API (2.0).
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::health::assert_healthy;
 use crate::oauth2::assert_granted;
 use crate::snapshot::assert_reply;
 
-/// An event in both formats, as the gateways send it: name, HTTP API, REST API.
+/// An event in both formats: name, HTTP API, REST API.
 macro_rules! event {
     ($name:literal) => {
         (
@@ -40,7 +40,7 @@ enum Format {
 
 const FORMATS: [Format; 2] = [Format::Http, Format::Rest];
 
-/// An event to be changed and sent.
+/// An event that can be changed and sent.
 #[derive(Clone)]
 struct Event {
     json: Value,
@@ -142,7 +142,7 @@ async fn the_request_id_is_the_gateways() {
     let service = Service::start().await;
     for event in [REGISTER, LOGIN, LOGIN_FORM, TOKEN, LOGOUT, ME, HEALTH] {
         for format in FORMATS {
-            // What a client says it is does not count.
+            // A header of the client is ignored.
             let event = Event::new(event, format)
                 .header("x-request-id", "chosen")
                 .header("x-amzn-requestid", "chosen")
@@ -155,7 +155,7 @@ async fn the_request_id_is_the_gateways() {
 }
 
 #[tokio::test]
-async fn each_fixture_tells_its_own_request_id() {
+async fn each_fixture_has_its_own_request_id() {
     let service = Service::start().await;
     for (event, format, id) in [
         (REGISTER, Format::Http, "JKJaXmPLvHcREG0="),
@@ -236,7 +236,7 @@ async fn failures_are_counted_for_the_gateways_address_and_no_header_changes_tha
             let reply = attempt(&format!("198.51.100.{n}")).send(&service).await;
             reply.assert_error(40101);
         }
-        // However slow this machine is, the failures were just now.
+        // As if all failures had just happened, however slow the machine is.
         service
             .database
             .execute("UPDATE people.attempt SET in_flight = '{}', failed_at = now()")
@@ -266,7 +266,7 @@ async fn a_body_is_read_encoded_or_not() {
             let event = Event::new(LOGIN, format).body(&encoded, true);
             assert_eq!(event.send(&service).await.status, status);
         }
-        // UTF-16, a byte order mark, and bytes that are no text at all.
+        // UTF-16, a byte order mark, and bytes that are not text.
         for bytes in [
             b"\xff\xfe{\0}\0".as_slice(),
             b"\xef\xbb\xbf{}",
@@ -281,7 +281,7 @@ async fn a_body_is_read_encoded_or_not() {
 }
 
 #[tokio::test]
-async fn an_event_without_body_or_headers_is_answered_with_a_row() {
+async fn an_event_without_body_or_headers_gets_a_documented_response() {
     let service = Service::start().await;
     for format in FORMATS {
         let mut event = Event::new(REGISTER, format);
@@ -298,7 +298,7 @@ async fn an_event_without_body_or_headers_is_answered_with_a_row() {
 }
 
 #[tokio::test]
-async fn two_authorization_headers_are_refused_as_either_gateway_sends_them() {
+async fn two_authorization_headers_are_rejected_for_either_gateway() {
     let service = Service::start().await;
     let alice = service.token_of_new_user("alice").await;
     let bob = service.token_of_new_user("bob").await;
@@ -314,7 +314,7 @@ async fn two_authorization_headers_are_refused_as_either_gateway_sends_them() {
 }
 
 #[tokio::test]
-async fn two_content_types_are_refused_as_either_gateway_sends_them() {
+async fn two_content_types_are_rejected_for_either_gateway() {
     let service = Service::start().await;
     let joined = "text/plain,application/json";
     let event = Event::new(LOGIN, Format::Http).header("content-type", joined);

@@ -1,4 +1,4 @@
-//! Requests as the description of the interface shows them: a new route is tested with the others, without being named.
+//! Requests from the examples in the OpenAPI description, so that a new route is tested without being named.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -12,12 +12,12 @@ use crate::harness::{Reply, Service, request};
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The description of the interface.
+/// The OpenAPI description.
 pub fn description() -> Value {
     serde_json::from_str(functions::docs::OPENAPI).expect("JSON")
 }
 
-/// The members of a request's body, each with its example; none where a route takes no body.
+/// The members of a request body with their examples; none if the route takes no body.
 pub fn body_of(method: &str, path: &str) -> Map<String, Value> {
     let description = description();
     let operation = &description["paths"][path][method.to_lowercase()];
@@ -35,7 +35,7 @@ pub fn body_of(method: &str, path: &str) -> Map<String, Value> {
         .collect()
 }
 
-/// A body as the route takes it, and its type; empty where it takes none.
+/// A body for the route and its content type; empty if it takes none.
 pub fn encoded_body_of(route: &dyn Served) -> (&'static str, String) {
     let members = body_of(route.method(), route.path());
     if route.path() == "/auth/token" {
@@ -50,7 +50,7 @@ pub fn encoded_body_of(route: &dyn Served) -> (&'static str, String) {
     }
 }
 
-/// The session that a token belongs to.
+/// The id of the session of a token.
 pub fn session_id(token: &str) -> String {
     let claims = token.split('.').nth(1).expect("a JWT");
     let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
@@ -58,7 +58,7 @@ pub fn session_id(token: &str) -> String {
     claims["jti"].as_str().expect("a string").to_owned()
 }
 
-/// The path with the id of the token's own session, where it has one.
+/// The path, with the id of the token's session if it has that parameter.
 pub fn path_of(route: &dyn Served, token: &str) -> String {
     if route.path().contains('{') {
         route.path().replace("{session_id}", &session_id(token))
@@ -67,7 +67,7 @@ pub fn path_of(route: &dyn Served, token: &str) -> String {
     }
 }
 
-/// The request of a user who is logged in with `token`; the description's user is "alice".
+/// An authenticated request; the user in the examples is "alice".
 pub fn request_of(route: &dyn Served, token: &str) -> Request<Body> {
     let (content_type, body) = encoded_body_of(route);
     let authorization = format!("Bearer {token}");
@@ -77,7 +77,7 @@ pub fn request_of(route: &dyn Served, token: &str) -> Request<Body> {
 }
 
 impl Service {
-    /// Sends the request that the description shows for a route.
+    /// Sends the documented request of a route.
     pub async fn send_example(&self, route: &dyn Served, token: &str) -> Reply {
         self.send(request_of(route, token)).await
     }

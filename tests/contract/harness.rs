@@ -1,8 +1,9 @@
-//! What every test starts with: a database of its own and the service on it.
+//! The environment of every test: a new database, and the service on it.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Once};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -14,7 +15,7 @@ use local::postgres::Server;
 use serde_json::{Value, json};
 use shared::app::{App, State as _};
 use shared::auth::Authenticator;
-use shared::config::{Config, Environment};
+use shared::config::{Config, Environment, Timeouts};
 use shared::http::event::Event;
 use shared::http::{Served, now};
 use shared::telemetry;
@@ -24,7 +25,7 @@ use tokio::sync::OnceCell;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-/// The route of any function that has this path.
+/// The route with this path, of any function.
 pub fn route(path: &str) -> &'static dyn Served {
     let mut routes = functions::routes().into_iter();
     routes.find(|route| route.path() == path).expect(path)
@@ -34,40 +35,51 @@ pub fn route(path: &str) -> &'static dyn Served {
 pub const SECRET_KEY: &str = "a key for tests of at least 32 bytes";
 /// A password that the policy accepts.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// Where requests come from unless a test says otherwise (RFC 5737).
+/// Default source address of requests (RFC 5737).
 pub const SOURCE: &str = "203.0.113.7:40000";
 
-/// The server of this run: `DATABASE_URL`'s, else a throw-away one that ends with the run.
+/// Longer than anything takes that is not stuck, so that responses do not depend on how busy the machine is.
+pub const PATIENT: Timeouts = Timeouts {
+    request: Duration::from_mins(2),
+    readiness: Duration::from_mins(2),
+    statement: Duration::from_mins(1),
+    answer: Duration::from_mins(1),
+    connect_ahead: Duration::from_mins(1),
+    ping: Duration::from_mins(1),
+    trusted: Duration::from_mins(10),
+};
+
+/// The server for this run: that of `DATABASE_URL`, or else a throw-away one.
 static SERVER_URL: LazyLock<String> = LazyLock::new(|| {
     std::env::var("DATABASE_URL").unwrap_or_else(|_| {
         let server = Server::throwaway().unwrap_or_else(|error| stop_the_run(&error));
         let url = server.url().to_owned();
-        // It ends when this process does, however that happens.
+        // It ends with this process, for whatever reason.
         std::mem::forget(server);
         url
     })
 });
 
-/// Without a server no test can pass: one line says why, in place of as many failures as there are tests.
+/// Without a server no test can pass: reports one line instead of a failure for each test.
 fn stop_the_run(error: &dyn std::error::Error) -> ! {
-    // Not by a macro, whose output of a test is kept until its end.
+    // Not with a macro, whose output is captured until the end of the test.
     let _ = writeln!(std::io::stderr(), "\n{error}");
     std::process::exit(1)
 }
 
-/// A database of one test, dropped by nobody: the throw-away server goes as a whole.
+/// A database for one test. It is not dropped, since the throw-away server is deleted as a whole.
 #[derive(Clone)]
 pub struct Database {
     pub url: String,
 }
 
 impl Database {
-    /// Empty: no schema, no tables.
+    /// An empty database.
     pub async fn empty() -> Self {
         Self::create("").await
     }
 
-    /// Migrated. A copy of a template, which is much faster than migrating each.
+    /// A migrated database: a copy of a template, which is much faster than migrating.
     pub async fn migrated() -> Self {
         static TEMPLATE: OnceCell<String> = OnceCell::const_new();
         let template = TEMPLATE
@@ -108,7 +120,7 @@ impl Database {
         self.url.parse().expect("our own URL")
     }
 
-    /// A connection to look at the tables, or to put something into them.
+    /// A connection for reading and changing the tables.
     pub async fn connect(&self) -> PgConnection {
         self.options().connect().await.expect("connect")
     }
@@ -118,7 +130,7 @@ impl Database {
         self.connect().await.execute(sql).await.expect(sql);
     }
 
-    /// The one value that a query returns, as text.
+    /// The single value of a query, as text.
     pub async fn text(&self, sql: &str) -> Option<String> {
         sqlx::query_scalar(&format!("SELECT ({sql})::text"))
             .fetch_one(&mut self.connect().await)
@@ -126,7 +138,7 @@ impl Database {
             .expect(sql)
     }
 
-    /// As if there had been any number of failures on each count that there is, the last of them just now.
+    /// Sets every count as if there had been many failures, the last one just now.
     pub async fn lock_out(&self) {
         self.execute(
             "UPDATE people.attempt
@@ -135,7 +147,7 @@ impl Database {
         .await;
     }
 
-    /// How many deadlocks the server has resolved by ending a statement.
+    /// The number of deadlocks resolved by the server.
     pub async fn deadlocks(&self) -> i64 {
         let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
         self.text(sql).await.expect("a count").parse().expect("a number")
@@ -150,7 +162,7 @@ impl Database {
     }
 }
 
-/// The service on a database, entered where HTTP requests enter it.
+/// The service on a database, called with HTTP requests.
 #[derive(Clone)]
 pub struct Service {
     pub database: Database,
@@ -164,15 +176,22 @@ impl Service {
         Self::start_with(&[]).await
     }
 
-    /// With `settings` besides the defaults.
+    /// With `settings`, and defaults for the rest.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         Self::on(Database::migrated().await, settings)
     }
 
     /// Another instance on the same database.
     pub fn on(database: Database, settings: &[(&str, &str)]) -> Self {
-        // Without a subscriber, what is logged for the first time in a test that does not look at the log would be cached
-        // as wanted by nobody, also for the tests that do.
+        // The benchmarks, which share this module, measure the product as it is.
+        let timeouts = if cfg!(test) { PATIENT } else { Timeouts::default() };
+        Self::with_timeouts(database, settings, timeouts)
+    }
+
+    /// With timeouts of its own: `Timeouts::default()` are the product's.
+    pub fn with_timeouts(database: Database, settings: &[(&str, &str)], timeouts: Timeouts) -> Self {
+        // Without a subscriber, an event first logged in a test that ignores the log would be cached as disabled, also for
+        // tests that read the log.
         static LOG: Once = Once::new();
         LOG.call_once(|| {
             let _ = tracing::subscriber::set_global_default(telemetry::subscriber(std::io::sink));
@@ -183,6 +202,7 @@ impl Service {
         environment.set_default("CORS_ALLOWED_ORIGINS", "http://localhost:5173");
         let mut config = Config::from_environment(&environment).expect("usable settings");
         config.database.connections = 8;
+        config.database.timeouts = timeouts;
         let app = Arc::new(App::new(config));
         Self {
             router: local::server::router(app.clone()),
@@ -191,7 +211,7 @@ impl Service {
         }
     }
 
-    /// What a deployed instance does before it asks for its first request.
+    /// Connects in advance, as a deployed instance does before its first poll.
     pub async fn connect_ahead(&self) {
         self.app.database.connect_ahead().await.expect("a usable secret");
     }
@@ -218,7 +238,7 @@ impl Service {
         (parts.status, parts.headers, body.into())
     }
 
-    /// Calls one function as the Lambda runtime does, without the gateway around it.
+    /// Calls a function directly, without the router.
     pub async fn invoke(&self, route: &dyn Served, request: lambda_http::Request) -> Reply {
         route.serve(&self.app, request).await.into()
     }
@@ -229,7 +249,7 @@ impl Service {
         authorizer::decide(&invocation(event), async { Ok(&authenticator) }, now()).await
     }
 
-    /// Posts any bytes with one content type.
+    /// Posts bytes with a content type.
     pub async fn post_bytes(&self, path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
         self.send(request(
             Method::POST,
@@ -250,7 +270,7 @@ impl Service {
         .await
     }
 
-    /// Sends a request of somebody who is logged in; without a body where that is null.
+    /// Sends an authenticated request; without a body if that is null.
     pub async fn call_as(&self, method: Method, path: &str, token: &str, body: &Value) -> Reply {
         let authorization = format!("Bearer {token}");
         let mut headers = vec![("authorization", &*authorization)];
@@ -312,7 +332,7 @@ impl Service {
         self.register_with(json!({ "userid": userid })).await
     }
 
-    /// Registers alice with [`PASSWORD`], unless these members say otherwise.
+    /// Registers alice with [`PASSWORD`], with these members overridden.
     pub async fn register_with(&self, members: Value) -> Reply {
         let mut body = json!({ "userid": "alice", "password": PASSWORD });
         let Value::Object(members) = members else {
@@ -333,7 +353,7 @@ impl Service {
             .await
     }
 
-    /// Registers a user and logs in: the token.
+    /// Registers a user and logs in. Returns the token.
     pub async fn token_of_new_user(&self, userid: &str) -> String {
         assert_eq!(self.register(userid).await.status, StatusCode::OK);
         self.log_in(userid, PASSWORD).await.access_token()
@@ -349,14 +369,14 @@ pub fn request(method: Method, path: &str, headers: &[(&str, &str)], body: impl 
     request.body(body.into()).expect("a request")
 }
 
-/// An event as the Lambda runtime hands it to a function.
+/// An event as the Lambda runtime passes it to a function.
 pub fn invocation(event: &str) -> LambdaEvent<Event> {
     let mut context = Context::default();
     "of-the-invocation".clone_into(&mut context.request_id);
     LambdaEvent::new(serde_json::from_str(event).expect("JSON"), context)
 }
 
-/// SHA-256 in hex, of anything.
+/// SHA-256 in hex.
 pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
     ring::digest::digest(&ring::digest::SHA256, bytes.as_ref())
         .as_ref()

@@ -34,13 +34,13 @@ pub fn assert_healthy(reply: &Reply) {
 }
 
 #[tokio::test]
-async fn a_service_that_can_serve_is_ok() {
+async fn a_ready_service_is_ok() {
     let service = Service::start().await;
     assert_healthy(&service.health().await);
 }
 
 #[tokio::test]
-async fn health_needs_no_credentials_and_looks_at_none() {
+async fn health_neither_needs_nor_reads_credentials() {
     let service = Service::start().await;
     assert_healthy(&service.get("/health", "nonsense").await);
 }
@@ -98,7 +98,7 @@ async fn a_service_becomes_ok_when_its_database_is_migrated() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_newer_than_the_code_serves() {
+async fn a_schema_newer_than_the_code_is_ok() {
     let service = Service::start().await;
     service
         .database

@@ -45,7 +45,7 @@ async fn any_spelling_of_the_userid_logs_in() {
 }
 
 #[tokio::test]
-async fn an_unknown_userid_a_wrong_password_and_an_account_without_one_answer_alike() {
+async fn an_unknown_userid_a_wrong_password_and_an_account_without_one_get_the_same_response() {
     let service = Service::start().await;
     service.register("alice").await;
     service.register("bob").await;
@@ -57,7 +57,7 @@ async fn an_unknown_userid_a_wrong_password_and_an_account_without_one_answer_al
     unknown.assert_error(40101);
     let wrong = service.log_in("alice", "wrong").await;
     let without = service.log_in("bob", PASSWORD).await;
-    // A userid that nobody could have registered is just another unknown one.
+    // A userid that could not be registered is simply unknown.
     let unusable = service.log_in("a b\u{200b}", PASSWORD).await;
     let endless = service.log_in(&"x".repeat(5_000), &"y".repeat(5_000)).await;
     for other in [wrong, without, unusable, endless] {
@@ -67,7 +67,7 @@ async fn an_unknown_userid_a_wrong_password_and_an_account_without_one_answer_al
 }
 
 #[tokio::test]
-async fn a_password_is_compared_to_the_letter() {
+async fn a_password_is_compared_exactly() {
     let service = Service::start().await;
     service.register("alice").await;
     for (n, wrong) in [
@@ -84,7 +84,7 @@ async fn a_password_is_compared_to_the_letter() {
     .into_iter()
     .enumerate()
     {
-        // From as many addresses: the same one would soon have to wait.
+        // From different addresses: a single one would soon have to wait.
         let mut attempt = request(
             Method::POST,
             "/auth/login",
@@ -164,7 +164,7 @@ async fn members_that_are_not_declared_are_ignored() {
 }
 
 #[tokio::test]
-async fn sql_in_a_field_is_just_text() {
+async fn sql_in_a_field_is_plain_text() {
     let service = Service::start().await;
     service.register("alice").await;
     for userid in [
@@ -258,7 +258,7 @@ async fn the_lifetime_is_a_setting() {
 #[tokio::test]
 async fn an_account_of_the_python_back_end_logs_in() {
     let service = Service::start().await;
-    // No name, no reg_time of ours, and a userid that registration would refuse today.
+    // No name, no new reg_time, and a userid that registration would reject today.
     service
         .database
         .execute(

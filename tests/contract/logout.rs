@@ -27,7 +27,7 @@ async fn a_logout_sets_the_logout_time_once() {
 }
 
 #[tokio::test]
-async fn a_token_is_dead_on_every_instance_at_once() {
+async fn a_token_is_revoked_on_every_instance_immediately() {
     let service = Service::start().await;
     let other = Service::on(service.database.clone(), &[]);
     let token = service.token_of_new_user("alice").await;
@@ -82,7 +82,7 @@ async fn an_expired_session_cannot_be_logged_out() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_cannot_be_logged_out() {
+async fn a_deleted_session_cannot_be_logged_out() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service.database.execute("DELETE FROM people.\"user\"").await;
@@ -121,7 +121,7 @@ async fn a_logout_needs_no_body_and_no_content_type() {
 }
 
 #[tokio::test]
-async fn a_get_logs_nobody_out() {
+async fn a_get_does_not_log_out() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let reply = service.get("/auth/logout", &token).await;

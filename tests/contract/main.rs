@@ -1,9 +1,10 @@
-//! The contract as tests: each name states a behaviour, each test has a database of its own and asserts whole responses.
+//! Tests of the API: each name states a behaviour, and each test has its own database and compares whole responses.
 
 mod account_races;
 mod adoption;
 mod attempts;
 mod authorizer;
+mod behind_authorizer;
 mod body;
 mod concurrency;
 mod credentials;

@@ -36,7 +36,7 @@ async fn me_answers_user_id_and_the_whole_user_info() {
 }
 
 #[tokio::test]
-async fn me_tells_the_user_of_the_token_among_many() {
+async fn me_returns_the_user_of_the_token_among_many() {
     let service = Service::start().await;
     let alice = service.token_of_new_user("alice").await;
     let bob = service.token_of_new_user("bob").await;
@@ -50,7 +50,7 @@ async fn me_tells_the_user_of_the_token_among_many() {
 }
 
 #[tokio::test]
-async fn me_tells_what_the_row_says_now() {
+async fn me_returns_the_current_row() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service
@@ -122,7 +122,7 @@ async fn a_token_without_its_session_its_user_or_its_digest_is_not_live() {
 }
 
 #[tokio::test]
-async fn a_logged_out_session_stays_dead_though_it_has_not_expired() {
+async fn a_logged_out_session_stays_revoked_though_it_has_not_expired() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service.log_out(&token).await;

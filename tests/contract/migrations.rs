@@ -1,4 +1,4 @@
-//! The database that the Python back end left behind becomes ours, and an empty one the same.
+//! The database of the Python back end is migrated to the same schema as an empty one.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -16,13 +16,13 @@ use crate::health::assert_healthy;
 /// The Python back end's tables as its ORM (`SQLAlchemy`) writes them, for one way to declare its models.
 struct Models {
     tables: &'static str,
-    /// Every column may be null but the keys.
+    /// Every column except the keys is nullable.
     nullable: bool,
-    /// Indexes that say nothing about the data: they stay.
+    /// Indexes that do not constrain the data: they are kept.
     kept_indexes: &'static [&'static str],
 }
 
-/// Nothing but types and keys.
+/// Only types and keys.
 const PLAIN: Models = Models {
     tables: crate::adoption::TABLES,
     nullable: true,
@@ -61,7 +61,7 @@ const STRICT: Models = Models {
     kept_indexes: &[],
 };
 
-/// Constraints named by a `naming_convention`, columns in another order, defaults of the server's.
+/// Constraints named by a `naming_convention`, columns in another order, server defaults.
 const NAMED: Models = Models {
     tables: r#"
         CREATE SCHEMA people;
@@ -94,7 +94,7 @@ const NAMED: Models = Models {
     kept_indexes: &[],
 };
 
-/// `unique=True, index=True` makes an index where the others have a constraint.
+/// `unique=True, index=True` creates an index instead of a constraint.
 const INDEXED: Models = Models {
     tables: r#"
         CREATE SCHEMA people;
@@ -135,7 +135,7 @@ struct OldUser {
     user_name: Option<&'static str>,
     /// `None`: the key.
     userid: Option<&'static str>,
-    /// The password and the hash that Python made of it.
+    /// The password and its hash by Python.
     password: Option<(&'static str, &'static str)>,
 }
 
@@ -151,7 +151,7 @@ const fn old_user(
     }
 }
 
-/// Made by passlib 1.7.4 with bcrypt 4.0.1, as all of these.
+/// Made by passlib 1.7.4 with bcrypt 4.0.1, like all of these.
 const USUAL: (&str, &str) = (
     "wonderland in spring",
     "$2b$12$5kWDoy8dDDbRKw5HfObXMuz/O8PmuApzzHBoUIRtM4GltBF5e.alS",
@@ -169,7 +169,7 @@ const SPACED: (&str, &str) = (
     " kept as typed ",
     "$2b$04$sqJKYRm.H48.m2eVHb/EbO7f0LdD.JBtIrzWlEyh/wnPoqGX/9/5K",
 );
-/// Shorter than a new password may be.
+/// Too short for a new password.
 const SHORT: (&str, &str) = (
     "short",
     "$2b$04$stJWwrRvo0uDHWe/1YLUv.q9R1I2zRjRNLvw8OpkIYzCS.O/qYk4a",
@@ -180,19 +180,19 @@ static USERS: [OldUser; 17] = [
     old_user("Bob Smith", "bob smith", LONG),
     old_user("CAROL", "carol", FOREIGN),
     old_user("Ｄａｖｅ", "dave", SPACED),
-    // The last sigma is written otherwise than the others.
+    // The final sigma differs from the others.
     old_user("ΟΔΥΣΣΕΥΣ", "οδυσσευς", SHORT),
     old_user("Σ", "σ", SHORT),
     // A dotted capital I becomes an i with a dot above.
     old_user("İbrahim", "i\u{307}brahim", SHORT),
     old_user("小明", "小明", FOREIGN),
-    // One letter each, composed and not.
+    // The same letter, composed and decomposed.
     old_user("Zoe\u{308}", "zoë", SHORT),
     old_user("ﬁona", "fiona", SHORT),
-    // Lower-casing is not folding: these are two people.
+    // Lower-casing is not case folding: these are two users.
     old_user("Straße", "straße", SHORT),
     old_user("STRASSE", "strasse", SHORT),
-    // Registration would refuse all of these today.
+    // Registration would reject all of these today.
     old_user("  ", "  ", SHORT),
     old_user(" tab\t", " tab\t", SHORT),
     old_user("zero\u{200b}width", "zero\u{200b}width", SHORT),
@@ -208,7 +208,7 @@ static USERS: [OldUser; 17] = [
     ),
 ];
 
-/// Those that a strict model would not have let in.
+/// Those that a strict model would not have accepted.
 static INCOMPLETE_USERS: [OldUser; 3] = [
     OldUser {
         user_name: Some("no password"),
@@ -227,7 +227,7 @@ static INCOMPLETE_USERS: [OldUser; 3] = [
     },
 ];
 
-/// What `PyJWT` made for alice with [`SECRET_KEY`]; valid until the year 2100.
+/// A token for alice by `PyJWT` with [`SECRET_KEY`], valid until the year 2100.
 const RAW_TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyX2lkIjoiMGIyZjZjMWUtNWQxYy00ZjZhLTlkM2UtMWYyYTNiNGM1ZDZlIiwidXNlcmlkIjoiYWxpY2UiLCJleHAiOjQxMDI0NDQ4MDB9.RDYAkdKpRoHf4S7yC1u5Gh6kS4ug6_OCeSvAbtlXQQ8";
 
 const REGISTERED: &str = "2024-02-29T23:59:59.678901Z";
@@ -242,7 +242,7 @@ fn text(value: Option<&str>) -> String {
     })
 }
 
-/// A database as the Python back end left it. Returns its users, each with its number.
+/// A database of the Python back end. Returns its users with their numbers.
 async fn old_database(models: &Models) -> (Database, Vec<&'static OldUser>) {
     let database = Database::empty().await;
     let mut users: Vec<&OldUser> = USERS.iter().collect();
@@ -262,7 +262,7 @@ async fn old_database(models: &Models) -> (Database, Vec<&'static OldUser>) {
         )
         .expect("a String");
     }
-    // Online, online under another name, logged out.
+    // Online, online with another name, logged out.
     for (number, token, logout) in [
         (0, RAW_TOKEN, None),
         (1, "not even a token", None),
@@ -290,7 +290,7 @@ async fn adopt(database: &Database) -> Result<(), MigrationError> {
     migration.run(&database.options()).await.map(drop)
 }
 
-/// Every column, constraint, unique index and function of the schema `people`, one a line.
+/// Every column, constraint, unique index and function of the schema `people`, one per line.
 async fn schema(database: &Database) -> Vec<String> {
     const SQL: &str = r#"
         SELECT format('%s.%s %s%s%s', table_name, column_name, data_type,
@@ -401,7 +401,7 @@ END) COLLATE "C")"#,
     );
 }
 
-/// What must be true of every adopted database.
+/// Checks every adopted database.
 async fn adopts(models: &Models) {
     let (database, users) = old_database(models).await;
     adopt(&database).await.expect("migrates");
@@ -474,11 +474,11 @@ async fn adopts(models: &Models) {
     ];
     assert_eq!(sessions, Value::from(expected.to_vec()));
 
-    everybody_logs_in(database, &users).await;
+    all_users_log_in(database, &users).await;
 }
 
-async fn everybody_logs_in(database: Database, users: &[&OldUser]) {
-    // Old hashes take what they take; ours need not take long here.
+async fn all_users_log_in(database: Database, users: &[&OldUser]) {
+    // Old hashes take their time; new ones are cheap here.
     let settings = [
         ("ARGON2_MEMORY_KIB", "64"),
         ("SECRET_KEY", SECRET_KEY),
@@ -494,7 +494,7 @@ async fn everybody_logs_in(database: Database, users: &[&OldUser]) {
             reply.assert_error(40101);
             continue;
         };
-        // One without a name has only the key to be called by.
+        // A user without a name is identified by the key.
         let userid = user.userid.unwrap_or(&key);
         for typed in [
             user.user_name.filter(|name| !name.is_empty()).unwrap_or(userid),
@@ -564,7 +564,7 @@ async fn models_with_unique_indexes_and_quoted_names_are_adopted() {
 }
 
 #[tokio::test]
-async fn two_old_users_of_one_userid_stop_the_migration_which_changes_nothing() {
+async fn two_old_users_with_the_same_userid_fail_the_migration_which_changes_nothing() {
     let (database, _) = old_database(&PLAIN).await;
     let add = |number: usize, name: &str| {
         format!(
@@ -637,7 +637,7 @@ async fn the_display_name_may_repeat_where_the_old_database_forbade_it() {
         let body = json!({ "userid": userid, "user_name": "alice", "password": PASSWORD });
         assert_eq!(service.post("/user/register", &body).await.status, 200);
     }
-    // The userid may not, whether it came from the old database or was registered.
+    // The userid must be unique, whether adopted or registered.
     for userid in ["ALICE", "οδυσσευΣ", "second"] {
         let reply = service.register(userid).await;
         reply.assert_error(40901);
@@ -665,7 +665,7 @@ async fn migrations_at_the_same_time_wait_for_each_other() {
     let (old, _) = old_database(&PLAIN).await;
     for database in [old, Database::empty().await] {
         let options = database.options();
-        // However slow the machine: they wait for each other, not for somebody else.
+        // However slow the machine: they wait only for each other.
         let run = Migration {
             adopt: true,
             lock_wait: Duration::from_mins(1),
@@ -681,7 +681,7 @@ async fn migrations_at_the_same_time_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn the_service_needs_no_right_but_to_use_the_tables() {
+async fn the_service_needs_only_privileges_to_use_the_tables() {
     let (database, _) = old_database(&PLAIN).await;
     adopt(&database).await.expect("migrates");
     let role = format!("people_app_{}", Uuid::new_v4().simple());
@@ -725,7 +725,7 @@ static NEWER_THAN_THE_SERVER: [RangeInclusive<char>; 30] = [
     '\u{1df95}'..='\u{1dfff}', '\u{1e030}'..='\u{1e06d}', '\u{1e5ee}'..='\u{1e6ff}',
 ];
 
-/// Every character but NUL, which PostgreSQL does not store, and `between`; with the neighbours that a sigma looks at.
+/// Every character but NUL, which PostgreSQL does not store, and `between`; with the context that sigma depends on.
 fn names(between: char) -> Vec<String> {
     let has_case = |c: char| c < '\u{20000}' || ('\u{e0000}'..'\u{e1000}').contains(&c);
     ('\u{1}'..=char::MAX)
@@ -739,9 +739,9 @@ fn names(between: char) -> Vec<String> {
 
 #[tokio::test]
 async fn the_migration_makes_the_userid_that_the_service_looks_up_of_every_character() {
-    /// Stands between two names: no letter, combines with nothing.
+    /// A separator between names that is not a letter and does not combine.
     const BETWEEN: char = '\u{1}';
-    /// Names in one row, for speed.
+    /// Number of names per row, for speed.
     const AT_ONCE: usize = 4096;
 
     let database = Database::empty().await;
@@ -778,7 +778,7 @@ async fn the_migration_makes_the_userid_that_the_service_looks_up_of_every_chara
             let newer = name
                 .chars()
                 .any(|c| NEWER_THAN_THE_SERVER.iter().any(|range| range.contains(&c)));
-            // What the server does not know, it leaves alone.
+            // The server leaves unknown characters unchanged.
             let expected = newer && (name.chars().count() > 1 || migrated == name);
             if UserId::canonical(name).as_str() != migrated && !expected {
                 unexpected.push(format!(
@@ -792,10 +792,10 @@ async fn the_migration_makes_the_userid_that_the_service_looks_up_of_every_chara
     assert_eq!(unexpected, [""; 0]);
 }
 
-/// While a release is rolled out, the code before it runs on the schema after it. The statements are those of the release
-/// before `0005_accounts.sql`.
+/// During a deployment, the old code runs with the new schema. These are the statements of the release before
+/// `0005_accounts.sql`.
 #[tokio::test]
-async fn the_statements_of_the_release_before_run_on_the_schema() {
+async fn the_statements_of_the_previous_release_run_with_the_schema() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service
@@ -813,7 +813,7 @@ async fn the_statements_of_the_release_before_run_on_the_schema() {
     let live = "people.user_session s JOIN people.\"user\" u ON u.user_id = s.user_id
         WHERE s.token = repeat('0', 64) AND s.logout_time IS NULL AND s.expires_at > now()";
     assert_eq!(service.database.count(live).await, 1);
-    // The new code takes what the old code wrote, and ends it.
+    // The new code accepts a session written by the old code, and ends it.
     assert_eq!(service.database.count("people.live_session").await, 2);
     let ended = service.end_other_sessions(&token).await.json();
     assert_eq!(ended["data"], json!({ "ended": 1, "more": false }));

@@ -9,7 +9,7 @@ use crate::snapshot::assert_reply;
 const FORM: &str = "application/x-www-form-urlencoded";
 const ALICE: &str = "username=alice&password=correct+horse+battery+staple";
 
-/// §5.1's object, which has these three members only.
+/// Asserts an object of §5.1, with exactly these three members.
 pub fn assert_granted(reply: &Reply) {
     assert_reply!(reply, @r#"
     200 {"access_token":"[token]","token_type":"bearer","expires_in":3600}
@@ -17,7 +17,7 @@ pub fn assert_granted(reply: &Reply) {
     "#);
 }
 
-/// §5.2's object, for each reason.
+/// Asserts an object of §5.2, for each reason.
 fn assert_malformed(reply: &Reply) {
     assert_reply!(reply, @r#"
     400 {"error":"invalid_request","error_description":"The form is malformed or repeats a parameter."}
@@ -59,10 +59,10 @@ async fn a_form_logs_in_with_or_without_a_grant_type() {
 }
 
 #[tokio::test]
-async fn what_stock_clients_send_besides_is_ignored() {
+async fn additional_parameters_of_stock_clients_are_ignored() {
     let service = Service::start().await;
     service.register("alice").await;
-    // Swagger's Authorize button, and clients that send their own credentials in the header.
+    // As sent by Swagger's Authorize button, and by clients that send their credentials in the header.
     let form = format!("grant_type=password&{ALICE}&scope=&client_id=&client_secret=");
     assert_granted(&service.post_form(&form).await);
     let form = format!("grant_type=password&{ALICE}&scope=a+b&client_id=app&client_secret=x&audience=y");
@@ -99,7 +99,7 @@ async fn percent_and_plus_are_decoded_in_names_and_values() {
     for form in [
         "username=a%2Bb%25%C3%A9&password=100%25+correct%2bhorse+%26+battery%3Dstaple+%D0%B6",
         "%75sername=a%2bb%25%c3%a9&pass%77ord=100%25%20correct%2Bhorse%20%26%20battery=staple%20ж",
-        // A percent sign that begins no escape stands for itself.
+        // A percent sign that does not begin an escape is literal.
         "username=a%2Bb%é&password=100%+correct%2bhorse+%26+battery=staple+ж",
     ] {
         assert_granted(&service.post_form(form).await);
@@ -270,7 +270,7 @@ async fn a_form_and_json_open_the_same_kind_of_session() {
 }
 
 #[tokio::test]
-async fn json_is_not_the_token_endpoints() {
+async fn the_token_endpoint_does_not_accept_json() {
     let service = Service::start().await;
     service.register("alice").await;
     let body = json!({ "userid": "alice", "password": PASSWORD });
@@ -279,7 +279,7 @@ async fn json_is_not_the_token_endpoints() {
     assert_eq!(reply.header("pragma"), Some("no-cache"));
 }
 
-/// Where the form goes, and where it went with the earlier back end.
+/// The path for the form, and that of the earlier back end.
 const PATHS: [&str; 2] = ["/auth/token", "/auth/login"];
 const HOST: (&str, &str) = ("host", "127.0.0.1:3000");
 
@@ -294,7 +294,7 @@ async fn post_from_page(
 }
 
 #[tokio::test]
-async fn a_form_that_a_page_of_another_origin_sends_is_an_invalid_request_and_counts_nothing() {
+async fn a_form_sent_by_a_page_of_another_origin_is_an_invalid_request_and_not_counted() {
     let service = Service::start().await;
     service.register("alice").await;
     for headers in [
@@ -318,7 +318,7 @@ async fn a_form_that_a_page_of_another_origin_sends_is_an_invalid_request_and_co
         ],
     ] {
         for path in PATHS {
-            // The right password, a wrong one, and nothing at all: no page learns which.
+            // The right password, a wrong one, and none: a page cannot tell the difference.
             for form in [ALICE, "username=alice&password=wrong", "", "grant_type=x"] {
                 let reply = post_from_page(&service, path, &headers, form).await;
                 assert_reply!(reply, @r#"
@@ -328,7 +328,7 @@ async fn a_form_that_a_page_of_another_origin_sends_is_an_invalid_request_and_co
             }
         }
     }
-    // Registration counts one of its own.
+    // The registration is counted once.
     assert_eq!(service.database.count("people.attempt").await, 1);
     let more = "people.attempt WHERE forgotten_at > now() + interval '36 seconds' OR in_flight <> '{}'";
     assert_eq!(service.database.count(more).await, 0);
@@ -336,7 +336,7 @@ async fn a_form_that_a_page_of_another_origin_sends_is_an_invalid_request_and_co
 }
 
 #[tokio::test]
-async fn a_form_of_an_own_page_an_allowed_one_or_no_page_logs_in() {
+async fn a_form_sent_by_an_own_or_allowed_page_or_by_no_page_logs_in() {
     let service = Service::start().await;
     service.register("alice").await;
     for headers in [
@@ -345,7 +345,7 @@ async fn a_form_of_an_own_page_an_allowed_one_or_no_page_logs_in() {
             ("sec-fetch-site", "same-origin"),
             ("origin", "http://127.0.0.1:3000"),
         ],
-        // A page that withholds its address.
+        // A page that sends no referrer.
         [("sec-fetch-site", "same-origin"), ("origin", "null")],
         [
             ("sec-fetch-site", "same-site"),
@@ -361,7 +361,7 @@ async fn a_form_of_an_own_page_an_allowed_one_or_no_page_logs_in() {
 }
 
 #[tokio::test]
-async fn json_of_any_page_is_a_matter_of_the_preflight() {
+async fn json_from_any_page_is_left_to_the_preflight() {
     let service = Service::start().await;
     service.register("alice").await;
     let headers = [

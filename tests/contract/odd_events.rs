@@ -1,5 +1,5 @@
-//! Events that a client has bent, and some that no gateway sends: each is answered with a row of the contract and logged
-//! in one line. An error of the Lambda runtime's own would be the gateway's bare 500, and would count as a function's error.
+//! Events manipulated by a client, and some that no gateway sends: each gets a documented response and one line in the log.
+//! An error of the Lambda runtime would be a bare 500 from the gateway, and would count as an error of the function.
 
 use lambda_http::Request;
 use proptest::collection::vec;
@@ -14,7 +14,7 @@ use crate::harness::{Reply, Service, route};
 use crate::panics::Lines;
 use crate::properties::{SETTINGS, holds_for, is_a_row, member, runner, text};
 
-/// Every recorded event of a function with the envelope, in both payload formats.
+/// Every recorded event of functions with the envelope, in both payload formats.
 const EVENTS: [&str; 14] = [
     include_str!("../events/register.json"),
     include_str!("../events/register-rest.json"),
@@ -38,13 +38,13 @@ fn events() -> impl Iterator<Item = Value> {
         .map(|event| serde_json::from_str(event).expect("JSON"))
 }
 
-/// The function that the gateway sends an event to.
+/// The function for an event.
 fn function(event: &Value) -> &'static dyn Served {
     let path = event["rawPath"].as_str().or(event["path"].as_str());
     route(path.expect("a path"))
 }
 
-/// The request of an event as the runtime reads it: it does not look beyond the end of the event.
+/// The request in an event, as the runtime reads it: it ignores data after the event.
 fn request(bytes: &[u8]) -> Request {
     let event = Event::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
     event.expect("never an error").into()
@@ -54,7 +54,7 @@ async fn send(service: &Service, route: &dyn Served, event: &Value) -> Reply {
     service.invoke(route, request(event.to_string().as_bytes())).await
 }
 
-/// Sets a member of an event and, of a header, also its list in the event of a REST API.
+/// Sets a member of an event; for a header, also its list in the event of a REST API.
 fn set(event: &mut Value, pointer: &str, value: &Value) {
     let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
     let rest = event.get("multiValueHeaders").is_some();
@@ -69,7 +69,7 @@ fn set(event: &mut Value, pointer: &str, value: &Value) {
     parent.expect(pointer)[name] = value.clone();
 }
 
-/// What no function reads, with values that are no URL's, no number's, no text's.
+/// Members that no function reads, with values that are invalid as URL, number or text.
 fn unread() -> Vec<(&'static str, Value)> {
     vec![
         ("/rawQueryString", json!("x=\"")),
@@ -120,11 +120,11 @@ fn unread() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test]
-async fn what_no_function_reads_may_be_anything() {
+async fn members_that_no_function_reads_may_have_any_value() {
     let service = Service::start_with(&SETTINGS).await;
     for event in events() {
         let route = function(&event);
-        // The second registration of a userid is another answer than the first.
+        // The second registration of a userid has another response than the first.
         send(&service, route, &event).await;
         let usual = send(&service, route, &event).await;
         for (pointer, value) in unread() {
@@ -144,7 +144,7 @@ async fn what_no_function_reads_may_be_anything() {
 }
 
 #[tokio::test]
-async fn an_odd_method_or_path_is_a_matter_of_the_gateways() {
+async fn an_odd_method_or_path_is_left_to_the_gateway() {
     let service = Service::start_with(&SETTINGS).await;
     for event in events() {
         let route = function(&event);
@@ -175,7 +175,7 @@ async fn an_odd_method_or_path_is_a_matter_of_the_gateways() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_as_the_flag_says_is_malformed_where_a_body_is_read() {
+async fn a_body_that_contradicts_the_base64_flag_is_malformed_if_it_is_read() {
     let service = Service::start_with(&SETTINGS).await;
     for event in events() {
         let route = function(&event);
@@ -211,7 +211,7 @@ async fn a_body_that_is_not_as_the_flag_says_is_malformed_where_a_body_is_read()
 }
 
 #[tokio::test]
-async fn only_true_says_that_a_body_is_encoded() {
+async fn only_the_value_true_marks_a_body_as_encoded() {
     let service = Service::start_with(&SETTINGS).await;
     for flag in [json!(false), json!(null), json!("true"), json!(1), json!([true])] {
         let mut event: Value = serde_json::from_str(EVENTS[2]).expect("JSON");
@@ -222,7 +222,7 @@ async fn only_true_says_that_a_body_is_encoded() {
 }
 
 #[tokio::test]
-async fn a_second_credential_that_cannot_be_read_is_one_nevertheless() {
+async fn an_unreadable_second_credential_counts_as_one() {
     let service = Service::start().await;
     let bearer = format!("Bearer {}", service.token_of_new_user("alice").await);
     let me = route("/auth/me");
@@ -238,7 +238,7 @@ async fn a_second_credential_that_cannot_be_read_is_one_nevertheless() {
         (json!([bearer, ["x"]]), json!(bearer), 401),
         (json!([bearer, bearer]), json!(bearer), 401),
         (json!([bearer, ""]), json!(""), 401),
-        // Nothing is no second one, and what one list lacks the other has.
+        // null is not a second one, and a header may be in one of the lists only.
         (json!([bearer, null]), json!(bearer), 200),
         (json!([]), json!(bearer), 200),
         (json!(null), json!(bearer), 200),
@@ -248,14 +248,14 @@ async fn a_second_credential_that_cannot_be_read_is_one_nevertheless() {
         let reply = send(&service, me, &event(listed.clone(), single)).await;
         assert_eq!(reply.status, status, "{listed}");
     }
-    // Names differ in case only: two headers.
+    // Names that differ only in case are two headers.
     let mut twice = event(json!([bearer]), json!(bearer));
     twice["multiValueHeaders"]["AUTHORIZATION"] = json!([bearer]);
     assert_eq!(send(&service, me, &twice).await.status, 401);
 }
 
 #[tokio::test]
-async fn half_a_character_is_no_reason_to_fail() {
+async fn an_unpaired_surrogate_is_not_an_error() {
     let service = Service::start_with(&SETTINGS).await;
     for event in EVENTS {
         let event = event.replace("application/json", "application/json; x=\\ud800");
@@ -271,7 +271,7 @@ async fn half_a_character_is_no_reason_to_fail() {
 }
 
 #[tokio::test]
-async fn a_request_id_that_no_header_can_hold_is_replaced() {
+async fn a_request_id_that_does_not_fit_into_a_header_is_replaced() {
     let service = Service::start().await;
     for id in [
         json!("é"),
@@ -294,7 +294,7 @@ async fn a_request_id_that_no_header_can_hold_is_replaced() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_a_defect_and_still_an_answer() {
+async fn an_invalid_event_is_a_defect_with_a_response() {
     let service = Service::start().await;
     for bytes in [
         b"".as_slice(),
@@ -313,7 +313,7 @@ async fn what_is_no_event_is_a_defect_and_still_an_answer() {
 }
 
 #[tokio::test]
-async fn an_odd_event_is_one_line_of_the_log_like_any_other() {
+async fn an_odd_event_is_one_line_in_the_log() {
     let service = Service::start_with(&SETTINGS).await;
     let lines = Lines::default();
     let writer = lines.clone();
@@ -345,7 +345,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     vec((any::<prop::sample::Index>(), value), 1..5)
 }
 
-/// Every place below the event's own.
+/// Every place inside the event.
 fn places(value: &Value, prefix: &str) -> Vec<String> {
     let members: Vec<(String, &Value)> = match value {
         Value::Object(members) => members
@@ -383,7 +383,7 @@ fn change(event: &mut Value, (index, value): Change) {
 }
 
 #[test]
-fn any_change_of_an_event_is_answered_with_a_row_of_the_contract() {
+fn any_change_to_an_event_gets_a_documented_response() {
     let input = (prop::sample::select(EVENTS.to_vec()), changes());
     holds_for(600, &input, |service, (event, changes)| async move {
         let mut event: Value = serde_json::from_str(event).expect("JSON");

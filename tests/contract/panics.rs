@@ -1,4 +1,4 @@
-//! A defect in a handler: 500 in the envelope, one line of the log, and the instance goes on.
+//! A defect in a handler: 500 in the envelope, one line in the log, and the instance continues.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use shared::telemetry;
 
 use crate::harness::{Reply, SECRET_KEY};
 
-/// Collects what is logged on this test's thread.
+/// Collects the log of this test's thread.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -47,7 +47,7 @@ impl Lines {
 }
 
 fn app() -> App {
-    // Nothing here asks the database.
+    // Nothing here uses the database.
     let settings = [
         ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
         ("SECRET_KEY", SECRET_KEY),
@@ -60,14 +60,14 @@ fn app() -> App {
 fn panics() {}
 
 static PANICS: Route<App> = Route::of::<__path_panics>(|_, request, _| {
-    // Also where the handler is called, not only where its future is polled.
+    // A panic may also happen when the handler is called, not only when its future is polled.
     let at_once = request.uri().path() == "/at-once";
     assert!(!at_once, "canary-in-a-panic");
     Box::pin(async { panic!("canary-in-a-panic") })
 });
 
 #[tokio::test]
-async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_goes_on() {
+async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_continues() {
     telemetry::report_panics();
     let lines = Lines::default();
     let writer = lines.clone();
@@ -85,12 +85,12 @@ async fn a_panic_is_500_in_one_line_without_its_message_and_the_instance_goes_on
         assert!(logged[0].to_string().contains("panics.rs:"), "{logged:?}");
         assert!(!logged[0].to_string().contains("canary"), "{logged:?}");
     }
-    // Other tests want their messages on standard error.
+    // Other tests need their messages on standard error.
     let _ = std::panic::take_hook();
 }
 
 #[tokio::test]
-async fn a_panic_in_the_thread_that_hashes_is_told_without_its_message() {
+async fn a_panic_in_the_hashing_thread_is_logged_without_its_message() {
     let gone = tokio::task::spawn_blocking(|| panic!("canary-in-a-panic")).await;
     let error = HashError::from(gone.expect_err("it panicked"));
     assert_eq!(error.to_string(), "hashing ended early");

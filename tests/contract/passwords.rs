@@ -1,5 +1,5 @@
-//! Section 5 and the rule for passwords of section 2: which are accepted, how they are hashed, which stored hashes verify.
-//! Hashes that stand here were made by other implementations (the C reference of Argon2, bcrypt of Python).
+//! Passwords: which are accepted, how they are hashed, and which stored hashes verify.
+//! Hashes in this file were made by other implementations (the C reference of Argon2, bcrypt of Python).
 
 use serde_json::json;
 use shared::password_policy::PasswordPolicy;
@@ -18,7 +18,7 @@ const GUESSED: &str = "is easily guessed from the userid, user name, e-mail, pho
 /// Fast hashes, for tests that are not about their parameters.
 const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
 
-/// What the default parameters look like in a hash of 16 bytes of salt and 32 of hash, unpadded base64.
+/// A hash with the default parameters: 16 bytes of salt and 32 of hash, in unpadded base64.
 const CURRENT: &str = r"^\$argon2id\$v=19\$m=19456,t=2,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$";
 
 impl Service {
@@ -27,7 +27,7 @@ impl Service {
         self.post("/user/register", &body).await
     }
 
-    /// Puts a user with this hash into the table.
+    /// Inserts a user with this hash.
     async fn seed(&self, userid: &str, hash: Option<&str>) {
         let mut connection = self.database.connect().await;
         sqlx::query("INSERT INTO people.\"user\" (userid, user_name, password_hash) VALUES ($1, $1, $2)")
@@ -155,7 +155,7 @@ async fn a_password_is_the_same_composed_or_not() {
 }
 
 #[tokio::test]
-async fn what_is_hashed_is_nfc_in_utf_8() {
+async fn passwords_are_hashed_as_nfc_in_utf_8() {
     let service = Service::start_with(&FAST).await;
     // The C reference over "caf\u{e9} au lait".
     let hash =
@@ -195,7 +195,7 @@ async fn nothing_is_trimmed_folded_or_ignored() {
 }
 
 #[tokio::test]
-async fn there_are_no_rules_of_composition() {
+async fn there_are_no_composition_rules() {
     let service = Service::start_with(&FAST).await;
     for (n, password) in [
         "aardvarkzebra",
@@ -214,7 +214,7 @@ async fn there_are_no_rules_of_composition() {
 }
 
 #[tokio::test]
-async fn nul_is_the_one_character_that_no_password_has() {
+async fn only_nul_is_not_allowed_in_passwords() {
     let service = Service::start_with(&FAST).await;
     for password in ["\u{0}xkcd-936", "xkcd\u{0}-936", "xkcd-936\u{0}", "\u{0}"] {
         let refused = [("password", "must not have a NUL character")];
@@ -289,7 +289,7 @@ fn every_listed_common_password_is_refused() {
     assert!(refused >= 3_000, "{refused}");
 }
 
-/// The password and its context in each line of a table, and what became of it.
+/// The password and its context in each line of a table, with the result.
 fn judged(table: &str) -> impl Iterator<Item = (&str, Option<ValidationError>)> {
     let policy = policy();
     table.lines().map(move |line| {
@@ -300,7 +300,7 @@ fn judged(table: &str) -> impl Iterator<Item = (&str, Option<ValidationError>)> 
 }
 
 #[test]
-fn common_passwords_their_variations_and_what_is_guessed_from_the_context_are_refused() {
+fn common_passwords_their_variations_and_those_guessed_from_the_context_are_rejected() {
     use ValidationError::{CommonPassword, CommonPasswordVariation, GuessedFromContext};
     let table = include_str!("../passwords/refused.tsv");
     let mut count = 0;
@@ -345,7 +345,7 @@ async fn variations_of_common_passwords_are_refused() {
 }
 
 #[tokio::test]
-async fn words_of_the_service_are_a_setting_and_by_default_the_issuer() {
+async fn the_names_of_the_service_are_a_setting_and_default_to_the_issuer() {
     let settings = [FAST[0], FAST[1], ("TOKEN_ISSUER", "quizmaster")];
     let service = Service::start_with(&settings).await;
     let guessed = [("password", GUESSED)];
@@ -418,7 +418,7 @@ async fn a_password_that_is_little_more_than_userid_name_or_email_is_refused() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_the_own_phone_number_or_a_short_name_is_refused() {
+async fn a_password_that_is_the_users_phone_number_or_short_name_is_rejected() {
     let service = Service::start().await;
     for (user_name, phone, password) in [
         ("张三", "", "张三123456"),
@@ -506,7 +506,7 @@ async fn a_login_leaves_a_current_hash_as_it_is() {
     assert_eq!(service.hash_of("alice").await.as_deref(), Some(hash));
 }
 
-/// Hashes of [`PASSWORD`] that verify and are to be replaced.
+/// Hashes of [`PASSWORD`] that verify and have to be replaced.
 const OUTDATED: [&str; 10] = [
     // Weaker, stronger, other parameters.
     "$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$ktxdZwGWI4aL3geSdeUi9LfoIT00FO2Fy8KsikERcog",
@@ -553,7 +553,7 @@ async fn a_failed_login_replaces_no_hash() {
 async fn a_hash_that_changed_during_the_login_is_not_replaced() {
     let service = Service::start().await;
     service.seed("alice", Some(OUTDATED[0])).await;
-    // Between reading and replacing, somebody else sets a password: here while the attempt is being counted.
+    // Somebody else sets a password between reading and replacing; here while the attempt is being counted.
     service
         .database
         .execute(
@@ -596,7 +596,7 @@ async fn a_form_login_replaces_a_hash_too() {
 }
 
 #[tokio::test]
-async fn the_database_says_which_kinds_of_hash_are_in_use() {
+async fn the_database_knows_which_kinds_of_hash_are_in_use() {
     let service = Service::start_with(&FAST).await;
     let kinds = "array_to_string(people.hash_kinds(16), ' ')";
     assert_eq!(service.database.text(kinds).await.as_deref(), Some(""));
@@ -641,7 +641,7 @@ async fn a_hash_made_by_the_bcrypt_crate_verifies() {
 }
 
 #[tokio::test]
-async fn bcrypt_looks_at_72_bytes_and_its_replacement_at_all() {
+async fn bcrypt_uses_72_bytes_and_its_replacement_all() {
     let service = Service::start_with(&FAST).await;
     // Over 72 times the letter a.
     let hash = "$2b$04$abcdefghijklmnopqrstuuBzzIgyKkz7xMWYSzkIjUSnxEQFQ0WNe";
@@ -654,7 +654,7 @@ async fn bcrypt_looks_at_72_bytes_and_its_replacement_at_all() {
         service.log_in("alice", &format!("{}xyz", a(72))).await.status,
         200
     );
-    // What was typed is the password from now on.
+    // From now on, the typed password counts in full.
     let reply = service.log_in("alice", &a(72)).await;
     reply.assert_error(40101);
     assert_eq!(
@@ -705,7 +705,7 @@ async fn an_account_without_a_usable_hash_cannot_log_in() {
         ),
         // A salt of 4 bytes.
         Some("$argon2id$v=19$m=64,t=1,p=1$AAECAw$ktxdZwGWI4aL3geSdeUi9LfoIT00FO2Fy8KsikERcog"),
-        // Kinds that are not asked for, though the password is right.
+        // Unsupported kinds, although the password is right.
         Some("$argon2i$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$ZeAtnMLtJJxSZvE8sdM45LGYXGE7j3Ldm0M784m8M/w"),
         Some("$argon2d$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$hvol6Tdu9XX+kNFt1PztIn2Ytghw71Ftmap42MA2COw"),
         Some("$2b$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6C"),
@@ -724,7 +724,7 @@ async fn an_account_without_a_usable_hash_cannot_log_in() {
 }
 
 #[tokio::test]
-async fn stored_parameters_beyond_the_bounds_are_refused_even_for_the_right_password() {
+async fn stored_parameters_beyond_the_limits_are_rejected_even_with_the_right_password() {
     let service = Service::start_with(&FAST).await;
     service.assert_unusable(&[
         Some("$argon2id$v=19$m=262145,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$6aF3l/8WMd24lZrlJqKfPjz8Vml7JEd27mvnvPPX4i0"),
@@ -735,7 +735,7 @@ async fn stored_parameters_beyond_the_bounds_are_refused_even_for_the_right_pass
 }
 
 #[tokio::test]
-async fn stored_parameters_that_nobody_could_compute_are_refused() {
+async fn impossible_stored_parameters_are_rejected() {
     let service = Service::start_with(&FAST).await;
     let argon2 = [
         "m=2147483648,t=1,p=1",

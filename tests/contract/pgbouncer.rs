@@ -1,4 +1,4 @@
-//! A real `PgBouncer` that hands each transaction another server connection.
+//! A real `PgBouncer` in transaction mode.
 
 use std::env;
 use std::fs;
@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use crate::harness::Database;
 
-/// Server connections of the pooler: far fewer than clients.
+/// Number of server connections of the pooler, far fewer than clients.
 pub const SERVER_CONNECTIONS: usize = 2;
 
-/// Ends the pooler and removes its directory `$1` once our end of its input is closed, however that happens. `$2` the
-/// program, then its arguments.
+/// Stops the pooler and removes its directory `$1` when our end of its input is closed, for whatever reason. `$2`: the
+/// program, followed by its arguments.
 const GUARDIAN: &str = r#"trap '' HUP INT TERM
 directory=$1
 shift
@@ -29,7 +29,7 @@ kill -KILL $!
 rm -rf "$directory"
 "#;
 
-/// A pooler in front of the server of the tests, which ends with it.
+/// A pooler in front of the tests' server.
 pub struct PgBouncer {
     guardian: Child,
     log: PathBuf,
@@ -38,7 +38,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// `None`, with a line that says so, where the program is missing; in CI it must not be.
+    /// `None`, with a message, if the program is missing, which must not be the case in CI.
     pub async fn before(database: &Database) -> Option<Self> {
         let Some(program) = program() else {
             assert!(
@@ -60,7 +60,7 @@ impl PgBouncer {
         let directory = env::temp_dir().join(format!("people-pooler-{}", Uuid::new_v4()));
         fs::create_dir(&directory).expect("a directory");
         let settings = directory.join("pgbouncer.ini");
-        // Whoever connects is that one user. No startup parameter is let through that the pooler does not know.
+        // All clients connect as this user. Startup parameters unknown to the pooler are rejected.
         write!(
             fs::OpenOptions::new()
                 .write(true)
@@ -100,7 +100,7 @@ impl PgBouncer {
                 database.name()
             ),
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while let Err(error) = pooler.options().connect().await {
             assert!(Instant::now() < deadline, "{error}: {}", pooler.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -114,7 +114,7 @@ impl PgBouncer {
 
     pub fn options(&self) -> PgConnectOptions {
         let options: PgConnectOptions = self.url.parse().expect("our own URL");
-        // Among what the pooler does not know.
+        // Unknown to the pooler.
         options.extra_float_digits(None)
     }
 }
@@ -129,7 +129,7 @@ impl Drop for PgBouncer {
 fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
-        // Debian's place, which is on the PATH of root only.
+        // Where Debian installs it, which is on root's PATH only.
         .chain([PathBuf::from("/usr/sbin")])
         .map(|directory| directory.join("pgbouncer"))
         .find(|program| program.is_file())

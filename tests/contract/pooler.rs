@@ -1,4 +1,4 @@
-//! Behind a real `PgBouncer` that hands each transaction another server connection.
+//! Behind a real `PgBouncer` in transaction mode.
 
 use axum::http::StatusCode;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
@@ -14,7 +14,7 @@ impl PgBouncer {
         let settings = [
             ("DATABASE_URL", self.url.as_str()),
             ("DATABASE_POOLER", "transaction"),
-            // Here the database is to be busy, not the processor.
+            // Keep the database busy, not the CPU.
             ("ARGON2_MEMORY_KIB", "64"),
             ("FAILURES_PER_ADDRESS", "0"),
             ("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "0"),
@@ -25,7 +25,7 @@ impl PgBouncer {
     /// Asserts that the pooler's server connections are as it got them: no open transaction, no prepared statement, no
     /// setting. A server connection that was lost may be gone, or another.
     async fn assert_clean(&self, database: &Database) {
-        // Held at the same time, so that each is on another server connection.
+        // Held concurrently, so that each uses another server connection.
         let mut clients = Vec::new();
         for _ in 0..SERVER_CONNECTIONS {
             let mut client = self.options().connect().await.expect("the pooler answers");
@@ -61,9 +61,9 @@ impl PgBouncer {
     }
 }
 
-/// The process that serves a client of the pooler, and what it has kept of others.
+/// The server process of a client of the pooler, and its leftovers from others.
 async fn server_state(client: &mut PgConnection) -> (i32, String) {
-    // As one message, that is without a prepared statement of its own.
+    // As one message, without a prepared statement.
     let row = sqlx::raw_sql(
         "SELECT pg_backend_pid() AS pid,
                 (SELECT count(*) FROM pg_prepared_statements) || ' prepared statements, statement_timeout '
@@ -77,7 +77,7 @@ async fn server_state(client: &mut PgConnection) -> (i32, String) {
     (row.get("pid"), row.get("state"))
 }
 
-/// The userid that a successful answer tells of.
+/// The userid in a successful response.
 #[track_caller]
 fn userid(reply: &Reply) -> String {
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
@@ -91,7 +91,7 @@ fn userid(reply: &Reply) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn parallel_requests_of_many_users_never_get_another_users_data() {
     const USERS: usize = 24;
-    // More than the pooler has server connections, and few enough for a slow machine to answer each in time.
+    // More than the pooler has server connections, but few enough for a slow machine.
     static IN_FLIGHT: Semaphore = Semaphore::const_new(3 * SERVER_CONNECTIONS);
     let database = Database::migrated().await;
     let Some(pooler) = PgBouncer::before(&database).await else {
@@ -167,7 +167,7 @@ async fn a_statement_that_fails_leaves_nothing_behind() {
     database
         .execute(r#"ALTER TABLE people."user" ADD CONSTRAINT no_bob CHECK (userid <> 'bob')"#)
         .await;
-    // More often than there are server connections.
+    // More requests than there are server connections.
     for _ in 0..=SERVER_CONNECTIONS {
         let reply = service.register("bob").await;
         reply.assert_error(50001);
@@ -183,12 +183,12 @@ async fn a_statement_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
+async fn a_statement_that_takes_too_long_is_also_cancelled_by_the_server() {
     let database = Database::migrated().await;
     let Some(pooler) = PgBouncer::before(&database).await else {
         return;
     };
-    // As `migrate` sets it on the role: behind a pooler the service sends no settings.
+    // As set on the role by `migrate`: behind a pooler the service sends no settings.
     database
         .execute(&format!(
             "ALTER DATABASE {} SET statement_timeout = '1500ms'",
@@ -233,7 +233,7 @@ async fn a_lost_server_connection_is_replaced_within_the_request() {
 }
 
 #[tokio::test]
-async fn without_the_setting_the_pooler_is_unavailable_rather_than_mixing_up_users() {
+async fn without_the_setting_requests_fail_rather_than_mixing_up_users() {
     let database = Database::migrated().await;
     let Some(pooler) = PgBouncer::before(&database).await else {
         return;

@@ -21,7 +21,7 @@ impl Service {
 }
 
 #[tokio::test]
-async fn what_is_named_changes_what_is_absent_stays_and_null_clears() {
+async fn given_members_change_absent_ones_are_kept_and_null_clears() {
     let service = Service::start().await;
     let token = service.alice().await;
     let before = service.get("/auth/me", &token).await.json();

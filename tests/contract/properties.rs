@@ -1,4 +1,4 @@
-//! Properties: whatever comes in, what goes out is a row of the contract.
+//! Properties: any input gets a documented response.
 
 use std::future::Future;
 
@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::harness::{PASSWORD, Reply, Service, request};
 
-/// Fast hashes, and no counting, which would soon refuse everything else.
+/// Fast hashes, and no limits, which would soon reject everything.
 pub const SETTINGS: [(&str, &str); 4] = [
     ("ARGON2_MEMORY_KIB", "64"),
     ("ARGON2_ITERATIONS", "1"),
@@ -81,7 +81,7 @@ fn endpoints() -> impl Strategy<Value = (Method, &'static str)> {
     ])
 }
 
-/// The bytes that a header may have.
+/// Bytes that are valid in a header.
 fn header_value() -> impl Strategy<Value = HeaderValue> {
     let byte = prop_oneof![Just(b'\t'), b' '..=b'~', 0x80_u8..];
     vec(byte, 0..100).prop_map(|bytes| HeaderValue::from_bytes(&bytes).expect("a value"))
@@ -100,7 +100,7 @@ pub fn text() -> impl Strategy<Value = String> {
     const SPECIAL: [char; 9] = [
         '\0', '\u{202e}', '\u{301}', 'İ', 'ﬁ', '\u{fdfa}', '\u{e000}', '"', '\\',
     ];
-    // One number for a character, since a strategy for each would take most of the time.
+    // One number per character, since a strategy for each would take most of the time.
     vec(any::<u32>(), 0..80).prop_map(|numbers| {
         let character = |number: u32| match number % 3 {
             0 => SPECIAL.get(number as usize / 3 % SPECIAL.len()).copied(),
@@ -131,7 +131,7 @@ pub fn member() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object that has some of the members that count.
+/// An object with some of the known members.
 fn object() -> impl Strategy<Value = Vec<u8>> {
     let name = prop::sample::select(vec![
         "userid",
@@ -178,7 +178,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn any_body_with_any_content_type_is_answered_with_a_row_of_the_contract() {
+fn any_body_with_any_content_type_gets_a_documented_response() {
     let input = (endpoints(), content_type(), body());
     holds_for(
         250,
@@ -192,7 +192,7 @@ fn any_body_with_any_content_type_is_answered_with_a_row_of_the_contract() {
 }
 
 #[test]
-fn any_authorization_header_is_answered_with_a_row_of_the_contract() {
+fn any_authorization_header_gets_a_documented_response() {
     let token = "[A-Za-z0-9_=~+/-]{0,20}(\\.[A-Za-z0-9_-]{0,20}){0,4}";
     let value = prop_oneof![
         header_value(),
@@ -215,7 +215,7 @@ fn any_authorization_header_is_answered_with_a_row_of_the_contract() {
 }
 
 #[test]
-fn any_header_that_looks_like_json_is_no_token() {
+fn a_header_that_looks_like_json_is_not_a_token() {
     let input = (object(), object(), vec(any::<u8>(), 0..40));
     holds_for(40, &input, |service, (header, claims, signature)| async move {
         use base64::Engine as _;
@@ -228,12 +228,12 @@ fn any_header_that_looks_like_json_is_no_token() {
 }
 
 #[test]
-fn any_path_and_method_is_answered_with_a_row_of_the_contract() {
+fn any_path_and_method_gets_a_documented_response() {
     let path = "/[a-zA-Z0-9/._~!$&'()*+,;=:@%-]{0,30}(\\?[a-z=&%+]{0,20})?";
     let method = "[A-Za-z!#$%&'*+.^_`|~-]{1,12}";
     holds_for(200, &(method, path), |service, (method, path)| async move {
         let method = Method::from_bytes(method.as_bytes()).expect("a token");
-        // Neither has a body to check.
+        // These have no body to check.
         prop_assume!(method != Method::HEAD && method != Method::OPTIONS);
         is_a_row(&service.send(request(method, &path, &[], "")).await)
     });
@@ -264,7 +264,7 @@ fn the_canonical_form_of_every_single_character_is_its_own() {
 
 #[test]
 fn the_canonical_form_of_every_letter_with_an_accent_is_its_own() {
-    // Some, such as J with a caron, are one character only in lower case.
+    // Some, such as J with a caron, are a single character only in lower case.
     for letter in ('A'..='Z').chain('Α'..='Ω').chain('А'..='Я') {
         for accent in '\u{300}'..='\u{36f}' {
             let once = UserId::canonical(&format!("{letter}{accent}"));
@@ -323,7 +323,7 @@ fn a_password_that_registers_logs_in_and_one_more_character_does_not() {
 }
 
 #[test]
-fn a_form_says_the_same_as_json() {
+fn a_form_has_the_same_result_as_json() {
     let input = ("[a-z]{1,8}[0-9]{6}", "[ -~äж龍🦀]{8,40}");
     holds_for(60, &input, |service, (userid, password)| async move {
         let body = json!({ "userid": userid, "password": password });
@@ -361,7 +361,7 @@ fn any_bytes_are_read_as_a_form_without_a_panic() {
 }
 
 #[test]
-fn any_password_is_judged_without_a_panic() {
+fn any_password_is_checked_without_a_panic() {
     let policy = PasswordPolicy::new(8, &["people".to_owned()]);
     runner(200)
         .run(

@@ -1,4 +1,4 @@
-//! A TCP proxy between the service and its database, to break what is between them and to count round trips.
+//! A TCP proxy between the service and its database, to simulate network faults and to count round trips.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use tokio::sync::watch;
 
 use crate::harness::Database;
 
-/// What becomes of the bytes.
+/// What happens to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// They pass.
+    /// They are forwarded.
     Up,
-    /// Connections are closed as soon as they are there; those that were up are cut.
+    /// New connections are closed immediately, and existing ones are cut.
     Refusing,
-    /// Nothing arrives any more, in either direction, and nobody is told: a frozen instance's connection.
+    /// Nothing arrives in either direction, without an error, as for a frozen instance.
     Silent,
-    /// Each answer of the server takes this much longer.
+    /// Every response of the server is delayed by this.
     Slow(Duration),
-    /// The n-th round trip from now on arrives at the server, and its answer is lost with the connection.
+    /// The n-th round trip from now on reaches the server, but the response is lost with the connection.
     LosingAnswer(usize),
-    /// The n-th round trip from now on is lost with the connection before it arrives.
+    /// The n-th round trip from now on is lost with the connection before it reaches the server.
     LosingRequest(usize),
 }
 
@@ -80,7 +80,7 @@ impl Proxy {
                 };
                 let (a, b) = (links.subscribe(), links.subscribe());
                 tokio::spawn(async move {
-                    // Whichever ends first takes the other with it.
+                    // When either direction ends, the other one is closed.
                     tokio::select! {
                         () = requests.pump(from_client, to_server, a, generation) => {}
                         () = answers.pump(from_server, to_client, b, generation) => {}
@@ -101,18 +101,18 @@ impl Proxy {
         }
     }
 
-    /// Changes the link of every connection, those that are there and those to come.
+    /// Changes the link of all existing and future connections.
     pub fn set(&self, link: Link) {
         self.round_trips.store(0, Ordering::SeqCst);
         self.link.send_modify(|state| state.0 = link);
     }
 
-    /// From now on nothing passes on the connections that are there; new ones are fine.
+    /// Freezes existing connections; new ones work.
     pub fn freeze_connections(&self) {
         self.link.send_modify(|state| state.1 += 1);
     }
 
-    /// Cuts the connections that are there; new ones are fine.
+    /// Cuts existing connections; new ones work.
     pub async fn cut_connections(&self) {
         self.set(Link::Refusing);
         tokio::task::yield_now().await;
@@ -125,7 +125,7 @@ impl Proxy {
         self.round_trips.swap(0, Ordering::SeqCst)
     }
 
-    /// Packets with data, in both directions, since the last call. What arrived together counts as one.
+    /// Packets with data, in both directions, since the last call. Data that arrives together counts as one packet.
     pub fn packets(&self) -> usize {
         self.packets.swap(0, Ordering::SeqCst)
     }
@@ -136,7 +136,7 @@ impl Proxy {
     }
 }
 
-/// One direction of one connection. A round trip begins when the client speaks after the server has.
+/// Copies one direction of a connection. A round trip begins when the client sends something after the server has.
 struct Direction {
     answered: Arc<AtomicUsize>,
     round_trips: Arc<AtomicUsize>,

@@ -21,7 +21,7 @@ impl Service {
     }
 }
 
-/// Asserts the whole answer to a registration: of alice, of whom nothing is known, but for these members.
+/// Asserts the whole response to a registration: alice without optional members, overridden by these members.
 #[track_caller]
 fn assert_registered(reply: &Reply, members: Value) {
     let mut info = json!({
@@ -56,7 +56,7 @@ async fn userid_and_password_are_enough() {
 }
 
 #[tokio::test]
-async fn every_optional_member_comes_back_as_sent() {
+async fn every_optional_member_is_returned_as_sent() {
     let service = Service::start().await;
     let reply = service
         .register_with(json!({
@@ -445,7 +445,7 @@ async fn a_userid_mixes_only_scripts_that_are_written_together() {
 }
 
 #[tokio::test]
-async fn a_userid_from_before_a_rule_still_logs_in() {
+async fn a_userid_older_than_a_rule_still_logs_in() {
     let service = Service::start_with(&[("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")]).await;
     for userid in ["\u{3164}", "ad\u{34f}min", "\u{430}pple", "\u{301}x", "a b"] {
         assert_eq!(service.register("newcomer").await.status, 200);
@@ -464,7 +464,7 @@ async fn a_userid_from_before_a_rule_still_logs_in() {
 }
 
 #[tokio::test]
-async fn an_optional_member_that_is_empty_is_one_that_is_absent() {
+async fn an_empty_optional_member_counts_as_absent() {
     let service = Service::start().await;
     for field in ["user_name", "country", "job", "phone", "email", "init_cn_level"] {
         let reply = service.register_with(json!({ field: "" })).await;
@@ -523,7 +523,7 @@ async fn a_display_name_has_1_to_64_code_points() {
 }
 
 #[tokio::test]
-async fn no_text_has_control_characters() {
+async fn control_characters_are_rejected_in_every_text() {
     let service = Service::start().await;
     for field in ["user_name", "country", "job", "init_cn_level", "phone"] {
         for text in [
@@ -583,7 +583,7 @@ async fn white_space_around_a_text_is_not_stored() {
 }
 
 #[tokio::test]
-async fn a_phone_number_has_at_most_32_digits_and_signs() {
+async fn a_phone_number_has_at_most_32_characters() {
     let service = Service::start().await;
     for phone in [
         "12x",
@@ -701,7 +701,7 @@ async fn a_member_of_another_type_is_refused() {
 }
 
 #[tokio::test]
-async fn every_refused_field_is_named_at_once_and_no_value_is_told() {
+async fn all_rejected_fields_are_named_without_their_values() {
     let service = Service::start().await;
     let reply = service
         .register_with(json!({
@@ -729,7 +729,7 @@ async fn every_refused_field_is_named_at_once_and_no_value_is_told() {
 }
 
 #[tokio::test]
-async fn a_refused_field_counts_before_a_taken_userid() {
+async fn a_rejected_field_takes_precedence_over_a_taken_userid() {
     let service = Service::start().await;
     service.register("alice").await;
     let reply = service.register_with(json!({ "password": "short" })).await;
@@ -737,7 +737,7 @@ async fn a_refused_field_counts_before_a_taken_userid() {
 }
 
 #[tokio::test]
-async fn a_credential_is_neither_needed_nor_looked_at() {
+async fn credentials_are_neither_needed_nor_read() {
     let service = Service::start().await;
     let mut request = crate::harness::request(
         axum::http::Method::POST,

@@ -1,5 +1,5 @@
-//! The function `purge`: sessions that are over go after a time, and so do counts that are forgotten. Time is moved in the
-//! database, never waited for.
+//! The function `purge`: expired sessions and stale counts are deleted after some time. Instead of waiting, times in the
+//! database are changed.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Database {
         self.purge(&[("SESSION_RETENTION_DAYS", days)]).await
     }
 
-    /// Sessions of one user, which ended so long ago: by a log-out, or by their expiry.
+    /// Adds sessions of a user that ended this long ago, by a log-out or by expiry.
     async fn add_sessions(&self, count: u32, ended: &str, logged_out: bool) {
         let (logout_time, expires_at) = if logged_out {
             (
@@ -46,7 +46,7 @@ fn report(sessions: u64, attempts: u64) -> Value {
 }
 
 #[tokio::test]
-async fn a_session_is_removed_a_week_after_its_log_out_or_its_expiry() {
+async fn a_session_is_deleted_a_week_after_its_log_out_or_expiry() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     for logged_out in [true, false] {
@@ -83,7 +83,7 @@ async fn the_retention_is_a_setting_and_a_live_session_stays_even_without_any() 
 }
 
 #[tokio::test]
-async fn more_than_one_batch_is_removed_and_nothing_is_left_the_second_time() {
+async fn more_than_one_batch_is_deleted_and_nothing_is_left_for_the_second_run() {
     let service = Service::start().await;
     service.register("alice").await;
     service.database.add_sessions(2_500, "8 days", false).await;
@@ -96,7 +96,7 @@ async fn more_than_one_batch_is_removed_and_nothing_is_left_the_second_time() {
         .await;
     assert_eq!(service.database.purge(&[]).await, report(2_500, 1_500));
     assert_eq!(service.database.purge(&[]).await, report(0, 0));
-    // The registration's is not forgotten yet.
+    // The registration's count has not decayed yet.
     assert_eq!(service.database.count("people.attempt").await, 1);
 }
 
@@ -121,7 +121,7 @@ async fn a_network_is_known_for_30_days_after_the_last_log_in() {
 }
 
 #[tokio::test]
-async fn two_at_once_remove_everything_once() {
+async fn concurrent_runs_delete_everything_once() {
     let service = Service::start().await;
     service.register("alice").await;
     service.database.add_sessions(3_000, "8 days", true).await;
@@ -135,11 +135,11 @@ async fn two_at_once_remove_everything_once() {
 }
 
 #[tokio::test]
-async fn a_log_in_does_not_wait_for_it() {
+async fn a_log_in_does_not_wait_for_a_purge() {
     let service = Service::start().await;
     service.register("alice").await;
     service.database.add_sessions(10, "8 days", true).await;
-    // As a batch in the middle of its statement holds them.
+    // Locks, as held by a batch in progress.
     let mut batch = service.database.connect().await;
     batch
         .execute("BEGIN; DELETE FROM people.user_session")
@@ -148,12 +148,12 @@ async fn a_log_in_does_not_wait_for_it() {
     let token = service.log_in("alice", PASSWORD).await.access_token();
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
     assert_eq!(service.log_out(&token).await.status, StatusCode::OK);
-    // Another run passes over what this one is removing.
+    // Another run skips what this one is deleting.
     assert_eq!(service.database.purge(&[]).await, report(0, 0));
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_it_fails_the_run_with_a_reason() {
+async fn a_database_error_fails_the_run_with_a_reason() {
     let mut database = Database::migrated().await;
     database.url = database.url.replace(database.name(), "there_is_none");
     let settings = [("DATABASE_URL", &*database.url)];
@@ -164,13 +164,13 @@ async fn a_database_that_refuses_it_fails_the_run_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_yet_is_waited_for() {
+async fn a_run_waits_for_a_database_that_is_not_up_yet() {
     let database = Database::migrated().await;
     let proxy = Proxy::to(&database, Link::Refusing).await;
     let behind = proxy.of(&database);
     let (report, ()) = tokio::join!(behind.purge(&[]), async {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        // As while it resumes: it takes the connection and says nothing.
+        // As while it resumes: it accepts the connection, but does not respond.
         proxy.set(Link::Silent);
         tokio::time::sleep(Duration::from_millis(700)).await;
         proxy.set(Link::Up);

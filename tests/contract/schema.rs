@@ -1,4 +1,4 @@
-//! The schema that the migrations make is the one that `migrate` demands of a database.
+//! The result of the migrations is the schema that `migrate` requires.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ use sqlx::Executor as _;
 
 use crate::harness::Database;
 
-/// With `UPDATE_SCHEMA=1` it writes the file: to be done after a change of the migrations, which stop at it until then.
+/// With `UPDATE_SCHEMA=1` it writes the file, which has to be done after a change of the migrations.
 #[tokio::test]
-async fn the_file_schema_txt_is_what_the_migrations_make() {
+async fn schema_txt_is_the_result_of_the_migrations() {
     let mut connection = Database::empty().await.connect().await;
     MIGRATOR.run(&mut connection).await.expect("the files run");
     // So that every name is qualified.

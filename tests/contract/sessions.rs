@@ -1,4 +1,4 @@
-//! `GET /auth/sessions`, `DELETE /auth/sessions`, `DELETE /auth/sessions/{session_id}`, and how long a session is live.
+//! `GET /auth/sessions`, `DELETE /auth/sessions`, `DELETE /auth/sessions/{session_id}`, and the lifetime of sessions.
 
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ const IDLE: [(&str, &str); 2] = [
 ];
 
 impl Service {
-    /// Logs in as a device that says this of itself.
+    /// Logs in with this user agent.
     async fn log_in_as(&self, userid: &str, user_agent: &str) -> String {
         let headers = [("content-type", "application/json"), ("user-agent", user_agent)];
         let body = json!({ "userid": userid, "password": PASSWORD }).to_string();
@@ -25,7 +25,7 @@ impl Service {
         reply.access_token()
     }
 
-    /// The ids of the sessions in the list of whoever has `token`.
+    /// The ids of the sessions in the list for `token`.
     async fn listed(&self, token: &str) -> Vec<String> {
         let list = self.sessions(token).await.json();
         let sessions = list["data"]["sessions"].as_array().expect("a list");
@@ -83,7 +83,7 @@ async fn a_user_agent_is_kept_without_control_characters_up_to_256_code_points()
 }
 
 #[tokio::test]
-async fn the_list_has_only_what_is_live() {
+async fn the_list_has_only_live_sessions() {
     let service = Service::start_with(&IDLE).await;
     service.register("alice").await;
     let token = service.log_in("alice", PASSWORD).await.access_token();
@@ -106,7 +106,7 @@ async fn the_list_has_only_what_is_live() {
 }
 
 #[tokio::test]
-async fn the_list_has_the_sessions_of_nobody_else() {
+async fn the_list_has_no_sessions_of_other_users() {
     let service = Service::start().await;
     let alice = service.token_of_new_user("alice").await;
     service.token_of_new_user("bob").await;
@@ -114,7 +114,7 @@ async fn the_list_has_the_sessions_of_nobody_else() {
 }
 
 #[tokio::test]
-async fn of_more_than_100_sessions_the_newest_are_listed_and_always_ones_own() {
+async fn of_more_than_100_sessions_the_newest_and_always_the_current_one_are_listed() {
     let service = Service::start().await;
     let oldest = service.token_of_new_user("alice").await;
     let sql = "INSERT INTO people.user_session (session_id, user_id, token, login_time, expires_at)
@@ -129,7 +129,7 @@ async fn of_more_than_100_sessions_the_newest_are_listed_and_always_ones_own() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_ended_is_dead_everywhere_at_once_and_the_others_stay() {
+async fn an_ended_session_is_revoked_everywhere_immediately_and_others_continue() {
     let service = Service::start().await;
     let other_instance = Service::on(service.database.clone(), &[]);
     let phone = service.token_of_new_user("alice").await;
@@ -149,7 +149,7 @@ async fn a_session_that_is_ended_is_dead_everywhere_at_once_and_the_others_stay(
 }
 
 #[tokio::test]
-async fn foreign_unknown_and_malformed_ids_answer_alike() {
+async fn ids_of_other_users_unknown_and_malformed_ids_get_the_same_response() {
     let service = Service::start().await;
     let alice = service.token_of_new_user("alice").await;
     let bob = service.token_of_new_user("bob").await;
@@ -175,7 +175,7 @@ async fn foreign_unknown_and_malformed_ids_answer_alike() {
 }
 
 #[tokio::test]
-async fn to_end_ones_own_session_is_a_log_out() {
+async fn ending_the_current_session_is_a_log_out() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let reply = service.end_session(&token, &session_id(&token)).await;
@@ -185,7 +185,7 @@ async fn to_end_ones_own_session_is_a_log_out() {
 }
 
 #[tokio::test]
-async fn to_end_the_others_leaves_ones_own() {
+async fn ending_the_others_keeps_the_current_session() {
     let service = Service::start().await;
     let phone = service.token_of_new_user("alice").await;
     let mut others = Vec::new();
@@ -206,7 +206,7 @@ async fn to_end_the_others_leaves_ones_own() {
 }
 
 #[tokio::test]
-async fn at_most_1000_sessions_end_in_a_request_which_says_that_there_may_be_more() {
+async fn at_most_1000_sessions_end_per_request_which_reports_that_there_may_be_more() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let sql = "INSERT INTO people.user_session (session_id, user_id, token, expires_at)
@@ -239,7 +239,7 @@ async fn a_log_in_beyond_100_live_sessions_ends_the_oldest() {
 }
 
 #[tokio::test]
-async fn idle_sessions_take_no_place_among_the_100() {
+async fn idle_sessions_do_not_count_among_the_100() {
     let service = Service::start_with(&IDLE).await;
     let oldest = service.token_of_new_user("alice").await;
     let sql = "INSERT INTO people.user_session (session_id, user_id, token, expires_at, last_seen)
@@ -251,7 +251,7 @@ async fn idle_sessions_take_no_place_among_the_100() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_idle_too_long_is_over_on_every_route() {
+async fn a_session_that_was_idle_too_long_has_ended_for_every_route() {
     let service = Service::start_with(&IDLE).await;
     let token = service.token_of_new_user("alice").await;
     let seen = |minutes: u32| {
@@ -281,13 +281,13 @@ async fn a_session_that_was_idle_too_long_is_over_on_every_route() {
         reply.assert_error(40103);
     }
     assert_eq!(service.database.text(&format!("SELECT last_seen < now() - interval '60 minutes' FROM people.user_session WHERE session_id = '{id}'")).await.as_deref(), Some("true"));
-    // Without the limit it goes on.
+    // Without the limit it continues.
     let patient = Service::on(service.database.clone(), &[]);
     assert_eq!(patient.get("/auth/me", &token).await.status, 200);
 }
 
 #[tokio::test]
-async fn use_is_noted_once_in_15_minutes_by_whatever_uses_the_session() {
+async fn use_is_recorded_once_in_15_minutes_by_every_route() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let other = session_id(&service.log_in("alice", PASSWORD).await.access_token());
@@ -347,7 +347,7 @@ async fn use_is_noted_once_in_15_minutes_by_whatever_uses_the_session() {
 }
 
 #[tokio::test]
-async fn what_is_refused_does_not_note_use() {
+async fn rejected_requests_do_not_record_use() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service
@@ -368,7 +368,7 @@ async fn what_is_refused_does_not_note_use() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_requests_of_a_stale_session_at_once_note_it_once() {
+async fn a_hundred_concurrent_requests_of_a_stale_session_record_use_once() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service
@@ -391,7 +391,7 @@ async fn a_hundred_requests_of_a_stale_session_at_once_note_it_once() {
 }
 
 #[tokio::test]
-async fn on_a_server_that_only_reads_a_stale_session_is_live() {
+async fn a_stale_session_is_live_on_a_read_only_server() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     let name = service.database.name().to_owned();
@@ -402,7 +402,7 @@ async fn on_a_server_that_only_reads_a_stale_session_is_live() {
              ALTER DATABASE {name} SET default_transaction_read_only = on"
         ))
         .await;
-    // A new instance, whose connections have the setting.
+    // A new instance, for connections with the setting.
     let service = Service::on(service.database.clone(), &[]);
     for _ in 0..3 {
         assert_eq!(service.get("/auth/me", &token).await.status, 200);
@@ -413,7 +413,7 @@ async fn on_a_server_that_only_reads_a_stale_session_is_live() {
 }
 
 #[tokio::test]
-async fn a_session_of_a_disabled_user_is_dead_until_the_user_is_enabled() {
+async fn a_session_of_a_disabled_user_is_not_live_until_the_user_is_enabled() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service

@@ -1,4 +1,4 @@
-//! How a whole answer is compared: with a snapshot beside it, or with the row of the contract's table that it is.
+//! Comparison of whole responses: with an inline snapshot, or with an entry in the table of codes.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use crate::harness::Reply;
 
-/// Compares a whole [`Reply`] with a snapshot: status, body and the headers that not every answer has. What differs from
-/// run to run is shown by its kind, once it has the form of it.
+/// Compares a whole [`Reply`] with a snapshot: status, body, and headers that are not common to all responses. Values that
+/// differ between runs are replaced by their kind, if they have the expected form.
 ///
-/// `cargo insta test --workspace --accept --test contract -- NAME` writes snapshots anew.
+/// `cargo insta test --workspace --accept --test contract -- NAME` updates snapshots.
 macro_rules! assert_reply {
     ($reply:expr, @$snapshot:literal) => {{
         let reply: &$crate::harness::Reply = &$reply;
-        // One line of a test may see many answers.
+        // One line of a test may compare several responses.
         insta::allow_duplicates!(insta::assert_snapshot!($crate::snapshot::Whole::of(reply), @$snapshot));
     }};
 }
@@ -36,7 +36,7 @@ const COMMON_HEADERS: [(&str, &str); 6] = [
     ("referrer-policy", "no-referrer"),
 ];
 
-/// What `local` adds in the gateway's place, of whatever origin the request is.
+/// Headers that `local` adds instead of the gateway, for any origin.
 const CORS_HEADERS: [(&str, &str); 2] = [
     ("vary", "origin"),
     (
@@ -69,7 +69,7 @@ const ROWS: [(u16, &str); 17] = [
     (50301, "The service is temporarily unavailable."),
 ];
 
-/// An answer as a test compares it.
+/// A response in the form that is compared.
 #[derive(Debug, PartialEq)]
 pub struct Whole<'a> {
     status: u16,
@@ -79,7 +79,7 @@ pub struct Whole<'a> {
 }
 
 impl<'a> Whole<'a> {
-    /// Asserts that the headers are there that every answer has.
+    /// Asserts the headers of every response.
     #[track_caller]
     pub fn of(reply: &'a Reply) -> Self {
         reply.assert_common_headers();
@@ -110,7 +110,7 @@ impl fmt::Display for Whole<'_> {
 
 /// JSON after `line`, in lines of at most 100 columns.
 pub fn wrapped(mut line: String, json: &str) -> String {
-    // Neither an id nor a time nor a token has quotes.
+    // Ids, times and tokens contain no quotes.
     let redacted: Vec<_> = json.split('"').map(redacted).collect();
     let members = redacted.join("\"").replace(",\"", ",\n\"").replace(",{", ",\n{");
     let mut lines = String::new();
@@ -124,7 +124,7 @@ pub fn wrapped(mut line: String, json: &str) -> String {
     lines + &line
 }
 
-/// Random ids, times of this run and tokens by their kind, everything else as it is.
+/// Replaces random ids, times of this run and tokens by their kind.
 fn redacted(text: &str) -> &str {
     let part = |part: &str| !part.is_empty() && URL_SAFE_NO_PAD.decode(part).is_ok();
     if Uuid::parse_str(text).is_ok_and(|id| id.get_version_num() == 4) {
@@ -149,19 +149,19 @@ fn is_of_this_run(time: DateTime<Utc>) -> bool {
 }
 
 impl Reply {
-    /// Asserts that this is, as a whole, the error with that code in the contract's table.
+    /// Asserts that this is exactly the error with this code.
     #[track_caller]
     pub fn assert_error(&self, code: u16) {
         self.assert_row(code, &Value::Null);
     }
 
-    /// Asserts that this is, as a whole, a success with this data.
+    /// Asserts that this is exactly a success with this data.
     #[track_caller]
     pub fn assert_success(&self, data: &Value) {
         self.assert_row(1, data);
     }
 
-    /// Asserts that this is, as a whole, a 42201 that names exactly these fields, each with its reason.
+    /// Asserts that this is a 42201 with exactly these fields and reasons.
     #[track_caller]
     pub fn assert_refused(&self, fields: &[(&str, &str)]) {
         let errors: Vec<Value> = fields
@@ -171,7 +171,7 @@ impl Reply {
         self.assert_row(42201, &json!({ "errors": errors }));
     }
 
-    /// Asserts that this is, as a whole, a 42901 that says so many seconds.
+    /// Asserts that this is a 42901 with this number of seconds.
     #[track_caller]
     pub fn assert_too_many(&self, retry_after: u32) {
         assert_eq!(self.header("retry-after"), Some(&*retry_after.to_string()));

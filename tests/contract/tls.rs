@@ -1,4 +1,4 @@
-//! The connection to the database: encrypted and to whom it should be, unless the URL says otherwise.
+//! The connection to the database is encrypted and verified, unless the URL says otherwise.
 
 use shared::database::migrate;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ async fn assert_refused(service: &Service) {
         reply.assert_error(50301);
     }
     assert_down(&health);
-    // Nobody got as far as the tables.
+    // No request reached the tables.
     assert_eq!(service.database.count(r#"people."user""#).await, 0);
 }
 
@@ -61,14 +61,14 @@ async fn a_url_that_does_not_mention_tls_refuses_a_server_without_it() {
 }
 
 #[tokio::test]
-async fn the_right_authority_and_name_are_let_in() {
+async fn the_right_authority_and_name_are_accepted() {
     let database = database().await;
     let service = Service::on(database.clone(), &[("DATABASE_URL", &tls_server::url(&database))]);
     assert_works(&service, true).await;
 }
 
 #[tokio::test]
-async fn an_authority_is_enough_to_verify_with() {
+async fn an_authority_is_sufficient_for_verification() {
     let database = database().await;
     let authority = SERVER.authority.display();
     let only_authority = format!("?sslrootcert={authority}");
@@ -104,7 +104,7 @@ async fn a_certificate_of_another_authority_is_refused() {
 }
 
 #[tokio::test]
-async fn a_url_can_ask_for_less() {
+async fn a_url_can_require_less() {
     let [plain, encrypted] = [database().await, database().await];
     assert_works(&service(&plain, "127.0.0.1", "?sslmode=disable"), false).await;
     assert_works(&service(&encrypted, "127.0.0.1", "?sslmode=require"), true).await;
@@ -125,7 +125,7 @@ async fn migrations_verify_as_well() {
     );
 }
 
-/// Name and end of each authority that a server of Amazon RDS is verified by.
+/// Name and expiry of each certificate authority of Amazon RDS.
 fn authorities_of_rds() -> Vec<(String, ASN1Time)> {
     Pem::iter_from_buffer(include_bytes!("../../shared/src/config/rds_ca.pem"))
         .map(|pem| {
@@ -139,7 +139,7 @@ fn authorities_of_rds() -> Vec<(String, ASN1Time)> {
 }
 
 #[test]
-fn the_authorities_of_rds_are_there_for_every_region() {
+fn every_region_of_rds_has_its_authorities() {
     let names: Vec<String> = authorities_of_rds().into_iter().map(|(name, _)| name).collect();
     for region in [
         "af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2",
@@ -158,10 +158,10 @@ fn the_authorities_of_rds_are_there_for_every_region() {
     }
 }
 
-/// Fails a year before a connection does, so that there is time to take AWS's newer bundle. Once somebody has looked, an
-/// entry here keeps the end of a certificate from failing every run.
+/// Fails a year before a certificate expires, so that there is time to update the bundle. Expiries that have been checked
+/// are listed here.
 #[test]
-fn no_authority_of_rds_ends_within_a_year_that_is_not_known_to() {
+fn no_authority_of_rds_expires_within_a_year_except_known_ones() {
     // Intermediate ones, whose roots are in the bundle until 2062 and later: servers send the newer ones themselves.
     const KNOWN_TO_END: [&str; 4] = [
         "Amazon RDS us-gov-east-1 RSA2048 G1",

@@ -1,4 +1,4 @@
-//! A server with TLS, and what signs its certificate.
+//! A server with TLS, and its certificate authority.
 
 use std::fs;
 use std::io::Write as _;
@@ -45,12 +45,12 @@ pub static SERVER: LazyLock<TlsServer> = LazyLock::new(|| {
         authority: data.join("authority.pem"),
         stranger: data.join("stranger.pem"),
     };
-    // It ends when this process does, however that happens.
+    // It ends with this process, for whatever reason.
     std::mem::forget(server);
     tls
 });
 
-/// Makes an authority and writes its certificate to a file.
+/// Creates an authority and writes its certificate to a file.
 fn authority(file: &Path) -> Issuer<'static, KeyPair> {
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -60,7 +60,7 @@ fn authority(file: &Path) -> Issuer<'static, KeyPair> {
     Issuer::new(parameters, key)
 }
 
-/// Writes a file that only the server's user may read, as it wants of its key.
+/// Writes a file that only the server's user can read, which it requires for its key.
 fn write(file: &Path, text: &str) {
     fs::OpenOptions::new()
         .write(true)

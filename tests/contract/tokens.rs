@@ -1,7 +1,7 @@
-//! Section 3: what a token is, which tokens are refused, and where one is looked for.
+//! Tokens: their contents, which are rejected, and where they are read from.
 //!
-//! Forged tokens are signed with the right key, and the session row is changed to have their digest, wherever that is
-//! the harder case: then nothing but the rule under test can refuse them.
+//! Forged tokens are signed with the right key, and the session row is changed to have their digest, whenever that makes
+//! the case harder: then only the rule under test can reject them.
 
 use axum::http::{HeaderValue, Method};
 use base64::Engine as _;
@@ -27,7 +27,7 @@ fn part(token: &str, n: usize) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
 }
 
-/// A token of these parts, with an HMAC over them.
+/// A token with these parts and an HMAC.
 fn signed(algorithm: hmac::Algorithm, key: &[u8], header: &str, claims: &str) -> String {
     let message = format!("{}.{}", base64url(header), base64url(claims));
     sign_message(algorithm, key, &message)
@@ -38,13 +38,13 @@ fn sign_message(algorithm: hmac::Algorithm, key: &[u8], message: &str) -> String
     format!("{message}.{}", base64url(tag))
 }
 
-/// A token of these parts as the service would sign it.
+/// A token with these parts, as the service would sign it.
 fn rightly_signed(header: &Value, claims: &Value) -> String {
     let (header, claims) = (header.to_string(), claims.to_string());
     signed(hmac::HMAC_SHA256, SECRET_KEY.as_bytes(), &header, &claims)
 }
 
-/// A live session, with the parts of its token to make others from.
+/// A live session, with the parts of its token to derive others from.
 struct Session {
     service: Service,
     token: String,
@@ -70,7 +70,7 @@ impl Session {
         }
     }
 
-    /// The reply of `me` to `token` once the session's row has its digest.
+    /// The response of `me` to `token`, after storing its digest in the session.
     async fn me_with(&self, token: &str) -> Reply {
         sqlx::query("UPDATE people.user_session SET token = $1")
             .bind(sha256_hex(token))
@@ -168,7 +168,7 @@ async fn the_signature_is_an_hmac_under_the_secret_key() {
 }
 
 #[tokio::test]
-async fn the_kid_names_the_key_and_does_not_reveal_it() {
+async fn the_kid_identifies_the_key_without_revealing_it() {
     let session = Session::start().await;
     let same = Session::start().await;
     let other = Session::start_with(&[("SECRET_KEY", OTHER_KEY)]).await;
@@ -208,8 +208,8 @@ async fn issuer_lifetime_and_algorithm_are_settings() {
 }
 
 #[tokio::test]
-async fn a_token_that_says_the_same_in_another_order_is_live() {
-    // So that the tests below refuse what they say, and not the way their tokens are written.
+async fn a_token_with_members_in_another_order_is_live() {
+    // So that the tests below do not fail merely because of how tokens are written.
     let session = Session::start().await;
     session.assert_live(&session.token).await;
     session
@@ -233,7 +233,7 @@ async fn no_algorithm_but_the_configured_one_is_accepted() {
     for (alg, hash) in [
         ("HS384", hmac::HMAC_SHA384),
         ("HS512", hmac::HMAC_SHA512),
-        // Another name for the right signature.
+        // The right signature with another algorithm name.
         ("HS384", hmac::HMAC_SHA256),
         ("hs256", hmac::HMAC_SHA256),
         ("Hs256", hmac::HMAC_SHA256),
@@ -243,7 +243,7 @@ async fn no_algorithm_but_the_configured_one_is_accepted() {
         ("None", hmac::HMAC_SHA256),
         ("NONE", hmac::HMAC_SHA256),
         ("nOnE", hmac::HMAC_SHA256),
-        // As if the secret were a public key.
+        // With the secret as if it were a public key.
         ("RS256", hmac::HMAC_SHA256),
         ("PS256", hmac::HMAC_SHA256),
         ("ES256", hmac::HMAC_SHA256),
@@ -438,7 +438,7 @@ async fn another_or_missing_typ_is_refused() {
 }
 
 #[tokio::test]
-async fn a_header_that_is_no_object_is_refused() {
+async fn a_header_that_is_not_an_object_is_rejected() {
     let session = Session::start().await;
     let claims = session.claims.to_string();
     for header in [
@@ -523,7 +523,7 @@ async fn a_claim_of_the_wrong_type_is_refused() {
 }
 
 #[tokio::test]
-async fn claims_that_are_no_object_are_refused() {
+async fn claims_that_are_not_an_object_are_rejected() {
     let session = Session::start().await;
     let header = session.header.to_string();
     let whole = session.claims.to_string();
@@ -571,7 +571,7 @@ async fn another_issuer_user_or_session_is_refused() {
             )
             .await;
     }
-    // Both ids alike, but the session is alice's.
+    // Both ids are equal, but the session is alice's.
     let mut claims = session.claims.clone();
     claims["sub"] = json!(bob);
     claims["user_id"] = json!(bob);
@@ -594,7 +594,7 @@ async fn a_token_that_has_expired_is_refused_though_its_session_has_not() {
     claims[EXP] = json!(iat - 3600);
     let token = rightly_signed(&session.header, &claims);
     session.assert_refused(&token, "in the past").await;
-    // There is no leeway: a second ago is too late.
+    // There is no leeway: one second is too late.
     claims[IAT] = json!(iat - 3601);
     claims[EXP] = json!(iat - 1);
     let token = rightly_signed(&session.header, &claims);
@@ -602,11 +602,11 @@ async fn a_token_that_has_expired_is_refused_though_its_session_has_not() {
 }
 
 #[tokio::test]
-async fn an_expiry_that_is_no_sensible_time_is_refused() {
+async fn an_implausible_expiry_is_rejected() {
     let session = Session::start().await;
     let exp = session.time(EXP);
     for wrong in [
-        // Decades ahead, the end of representable times, beyond them.
+        // Decades ahead, at the limit of representable times, and beyond.
         json!(exp + 100 * 365 * 86_400),
         json!(253_402_300_799_i64),
         json!(i64::MAX),
@@ -614,7 +614,7 @@ async fn an_expiry_that_is_no_sensible_time_is_refused() {
         json!(u64::MAX),
         json!(1e19),
         json!(1e300),
-        // A float, even one that is whole.
+        // A float, even a whole one.
         serde_json::from_str(&format!("{exp}.0")).expect("a float"),
         serde_json::from_str(&format!("{exp}.5")).expect("a float"),
         serde_json::from_str(&format!("{exp}e0")).expect("a float"),
@@ -698,7 +698,7 @@ async fn a_token_has_exactly_three_parts() {
         format!("{header}.{claims}.{signature}.{signature}"),
         format!(".{claims}.{signature}"),
         format!("{header}..{signature}"),
-        // Signed as they stand.
+        // Signed as they are.
         sign_message(hmac::HMAC_SHA256, key, header),
         sign_message(hmac::HMAC_SHA256, key, &format!("{header}.{claims}.")),
         sign_message(hmac::HMAC_SHA256, key, &format!("{header}.{claims}.{claims}")),
@@ -707,14 +707,14 @@ async fn a_token_has_exactly_three_parts() {
         sign_message(hmac::HMAC_SHA256, key, &format!(".{header}.{claims}")),
         sign_message(hmac::HMAC_SHA256, key, ""),
         sign_message(hmac::HMAC_SHA256, key, "."),
-        // As JWE has them.
+        // As in JWE.
         format!("{header}.{claims}.{signature}.{claims}.{signature}"),
     ] {
         session.assert_refused(&token, &token).await;
     }
 }
 
-/// The last character of `part` replaced by one that differs only in the bits that the encoding leaves over.
+/// Replaces the last character of `part` by one that differs only in unused bits.
 fn with_spare_bits(part: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let last = part.bytes().last().expect("a character");
@@ -729,7 +729,7 @@ fn with_spare_bits(part: &str) -> String {
 async fn only_strict_unpadded_base64url_is_read() {
     let session = Session::start().await;
     let key = SECRET_KEY.as_bytes();
-    // Spaces at the end give each part a length that leaves bits over and wants padding.
+    // Trailing spaces give each part a length with unused bits, which would need padding.
     let pad = |mut json: String| {
         while json.len() % 3 != 1 {
             json.push(' ');
@@ -750,11 +750,11 @@ async fn only_strict_unpadded_base64url_is_read() {
         forged(&format!("{header}=="), &claims),
         forged(&header, &format!("{claims}==")),
         forged(&header, &format!("{claims}=")),
-        // Bits that are left over.
+        // Unused bits.
         format!("{message}.{}", with_spare_bits(signature)),
         forged(&with_spare_bits(&header), &claims),
         forged(&header, &with_spare_bits(&claims)),
-        // Characters of another alphabet, or of none.
+        // Characters of another alphabet, or invalid ones.
         format!("{message}.{}", signature.replace(['-', '_'], "+")) + "+",
         forged(&header, &format!("{claims}~")),
         forged(&format!("{header}/"), &claims),
@@ -792,7 +792,7 @@ async fn white_space_within_a_token_is_refused() {
 async fn a_token_has_at_most_4_kib() {
     let session = Session::start().await;
     let padded = |length: usize| {
-        // White space in the claims, which changes nothing but the length.
+        // White space in the claims, which only changes the length.
         let mut claims = session.claims.to_string();
         loop {
             let (header, key) = (session.header.to_string(), SECRET_KEY.as_bytes());
@@ -814,14 +814,14 @@ async fn a_token_has_at_most_4_kib() {
 // Keys.
 
 #[tokio::test]
-async fn a_key_is_rotated_with_no_one_logged_out() {
+async fn rotating_the_key_logs_nobody_out() {
     let before = Session::start().await;
     let rotated = Service::on(
         before.service.database.clone(),
         &[("SECRET_KEY", OTHER_KEY), ("SECRET_KEY_PREVIOUS", SECRET_KEY)],
     );
     assert_eq!(rotated.get("/auth/me", &before.token).await.status, 200);
-    // New tokens are signed by the new key, and an instance that has only this one knows them.
+    // New tokens are signed with the new key, and accepted by an instance with only that key.
     let new = rotated.log_in("alice", PASSWORD).await.access_token();
     assert_ne!(part(&new, 0)["kid"], before.header["kid"]);
     assert_eq!(rotated.get("/auth/me", &new).await.status, 200);
@@ -829,7 +829,7 @@ async fn a_key_is_rotated_with_no_one_logged_out() {
     assert_eq!(retired.get("/auth/me", &new).await.status, 200);
     retired.get("/auth/me", &before.token).await.assert_error(40103);
     retired.log_out(&before.token).await.assert_error(40103);
-    // And the old key's instance does not know the new key.
+    // An instance with only the old key rejects them.
     before.service.get("/auth/me", &new).await.assert_error(40103);
     assert_eq!(rotated.log_out(&before.token).await.status, 200);
 }
@@ -857,7 +857,7 @@ async fn the_same_key_as_current_and_previous_is_one_key() {
     session.assert_live(&session.token).await;
 }
 
-// Where a token is looked for.
+// Where tokens are read from.
 
 impl Service {
     async fn me_with_headers(&self, values: &[&[u8]]) -> Reply {
@@ -882,7 +882,7 @@ async fn the_scheme_may_have_any_case_and_several_spaces() {
 }
 
 #[tokio::test]
-async fn without_a_bearer_token_none_was_sent() {
+async fn other_schemes_count_as_no_token() {
     let service = Service::start().await;
     let token = service.token_of_new_user("alice").await;
     service.me_with_headers(&[]).await.assert_error(40102);
@@ -927,7 +927,7 @@ async fn two_credentials_are_refused_whatever_they_are() {
             .await;
         reply.assert_error(40103);
     }
-    // As a gateway joins them.
+    // As joined by a gateway.
     for joined in [
         format!("{alice},{bob}"),
         format!("{alice}, {bob}"),
@@ -942,7 +942,7 @@ async fn two_credentials_are_refused_whatever_they_are() {
 }
 
 #[tokio::test]
-async fn a_bearer_token_of_bytes_that_no_token_has_is_refused() {
+async fn a_bearer_token_with_invalid_bytes_is_rejected() {
     let service = Service::start().await;
     for value in [
         b"Bearer \xff".as_slice(),
@@ -999,7 +999,7 @@ async fn a_token_anywhere_else_is_never_read() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_does_not_help_a_dead_one_in_the_header() {
+async fn a_token_in_the_query_does_not_replace_a_revoked_one_in_the_header() {
     let service = Service::start().await;
     let dead = service.token_of_new_user("alice").await;
     service.log_out(&dead).await;

@@ -1,6 +1,7 @@
 //! How to reach the database: `DATABASE_URL` and related settings.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -16,6 +17,42 @@ pub struct DatabaseConfig {
     pub pooler: Pooler,
     /// Maximum number of open connections: 1 in a function, which serves one request at a time.
     pub connections: usize,
+    /// How long to wait for it. Not a setting.
+    pub timeouts: Timeouts,
+}
+
+/// How long a request waits for the database. The contract has the limits behind the defaults: a response within 3 s, that
+/// of `/health` within 2 s.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// All waiting of one request, including connecting and retries, however many statements it has.
+    pub request: Duration,
+    /// The readiness check.
+    pub readiness: Duration,
+    /// After which the server cancels a statement. Ours are look-ups by key and take milliseconds.
+    pub statement: Duration,
+    /// The answer to a statement, and a connection. Longer than the server's own limit, so the server must be gone.
+    pub answer: Duration,
+    /// Connecting during startup. A connection takes tens of milliseconds; startup may take 10 s.
+    pub connect_ahead: Duration,
+    /// A ping, after which the connection counts as dead.
+    pub ping: Duration,
+    /// A connection used more recently than this is not pinged before use.
+    pub trusted: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_millis(2_600),
+            readiness: Duration::from_millis(1_700),
+            statement: Duration::from_millis(1_500),
+            answer: Duration::from_millis(1_700),
+            connect_ahead: Duration::from_millis(500),
+            ping: Duration::from_millis(400),
+            trusted: Duration::from_secs(1),
+        }
+    }
 }
 
 /// Where the database's user and password come from.
@@ -83,6 +120,7 @@ impl DatabaseConfig {
             credentials,
             pooler,
             connections: 1,
+            timeouts: Timeouts::default(),
         })
     }
 }

@@ -10,7 +10,7 @@ mod trusted_proxy;
 
 use thiserror::Error;
 
-pub use database::{Credentials, DatabaseConfig, Pooler, connect_options, trust_rds};
+pub use database::{Credentials, DatabaseConfig, Pooler, Timeouts, connect_options, trust_rds};
 pub use environment::Environment;
 pub(crate) use environment::aws_endpoint_url;
 pub use limits::Limits;

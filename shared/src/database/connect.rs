@@ -9,26 +9,25 @@ use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::time::{sleep, timeout};
 
 use super::error::Failure;
-use super::retry::ANSWER_TIMEOUT;
 use super::{Connection, Database, DatabaseError};
 use crate::aws::DatabaseSecret;
-use crate::config::{ConfigError, Credentials, Pooler, connect_options, trust_rds};
-
-/// The server cancels a statement after this time. Ours are look-ups by key and take milliseconds.
-pub(super) const STATEMENT_TIMEOUT: &str = "1500ms";
+use crate::config::{ConfigError, Credentials, Pooler, Timeouts, connect_options, trust_rds};
 
 /// Timeout for the connection of a migration, which is less urgent than a request.
 const OWNER_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Timeout for connecting during startup. A connection takes tens of milliseconds; startup may take 10 s.
-const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a job waits for the database: Aurora Serverless takes about 15 s to resume.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two connection attempts of a job.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// As the server's setting takes it.
+pub(super) fn statement_timeout(timeouts: Timeouts) -> String {
+    format!("{}ms", timeouts.statement.as_millis())
+}
+
 impl Database {
-    /// Connects before the first request, within 500 ms, so that it need not. If the database cannot be reached, startup
+    /// Connects before the first request, within a short time, so that it need not. If the database cannot be reached, startup
     /// continues: the request will try again.
     ///
     /// # Errors
@@ -39,7 +38,7 @@ impl Database {
             let _permit = self.permits.acquire().await;
             self.connect().await
         };
-        match timeout(CONNECT_AHEAD_TIMEOUT, connecting).await {
+        match timeout(self.timeouts.connect_ahead, connecting).await {
             Ok(Ok(connection)) => self.keep(connection),
             Ok(Err(Failure::Config(error))) => return Err(error),
             Ok(Err(_)) | Err(_) => {}
@@ -89,13 +88,13 @@ impl Database {
         let options = match self.pooler {
             // Names are not looked up in schemas that others can write to. Overrides the URL.
             Pooler::None => options.options([
-                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("statement_timeout", &*statement_timeout(self.timeouts)),
                 ("search_path", "pg_catalog,pg_temp"),
             ]),
             // PgBouncer and RDS Proxy reject such options.
             Pooler::Transaction => options,
         };
-        let connecting = timeout(ANSWER_TIMEOUT, options.connect()).await;
+        let connecting = timeout(self.timeouts.answer, options.connect()).await;
         Ok(connecting.map_err(|_| Failure::Timeout("a connection"))??)
     }
 

@@ -9,9 +9,10 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use thiserror::Error;
 
-use super::connect::{STATEMENT_TIMEOUT, connect_as_owner};
+use super::connect::{connect_as_owner, statement_timeout};
 use super::{Database, adoption, locks, rights, schema};
 use crate::aws::AwsError;
+use crate::config::Timeouts;
 use crate::roles::{self, Role};
 
 /// All migrations, in order. `migrations/README.md` explains how to add one.
@@ -215,7 +216,7 @@ impl Migration<'_> {
             Some(role) => {
                 let settings = [
                     ("search_path", "pg_catalog, pg_temp"),
-                    ("statement_timeout", STATEMENT_TIMEOUT),
+                    ("statement_timeout", &*statement_timeout(Timeouts::default())),
                 ];
                 let mut relations = schema::names("table");
                 relations.extend(schema::names("view"));

@@ -27,11 +27,11 @@ pub use self::connection::{Connection, Statement};
 pub use self::error::DatabaseError;
 pub use self::migrate::{MIGRATOR, Migrated, Migration, MigrationError, migrate};
 pub use self::readiness::{Readiness, Schema};
+pub use self::retry::one_request;
 use self::retry::{Idle, Kind};
-pub use self::retry::{REQUEST_BUDGET, within};
 pub use self::schema::{lines as schema_lines, secure_functions};
 use crate::aws::Aws;
-use crate::config::{Credentials, DatabaseConfig, Pooler};
+use crate::config::{Credentials, DatabaseConfig, Pooler, Timeouts};
 
 /// The connections of one instance.
 pub struct Database {
@@ -42,6 +42,7 @@ pub struct Database {
     /// The options with the secret as last read.
     with_secret: Mutex<Option<PgConnectOptions>>,
     pooler: Pooler,
+    timeouts: Timeouts,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
 }
@@ -56,6 +57,7 @@ impl Database {
             aws: Aws::default(),
             with_secret: Mutex::default(),
             pooler: config.pooler,
+            timeouts: config.timeouts,
             permits: Semaphore::new(config.connections),
             idle: Mutex::default(),
         }

@@ -1,13 +1,10 @@
 //! Readiness: whether requests can be served.
 
-use std::time::Duration;
-
 use sqlx::PgExecutor;
+use tokio::time::timeout;
 
-use super::{Database, DatabaseError, MIGRATOR, within};
-
-/// Timeout of the readiness check; `/health` has to answer within 2 s.
-const READINESS_BUDGET: Duration = Duration::from_millis(1_700);
+use super::error::Failure;
+use super::{Database, DatabaseError, MIGRATOR};
 
 /// The result of the readiness check, for `/health`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +29,15 @@ pub enum Schema {
 }
 
 impl Database {
-    /// Checks whether requests can be served, in one round trip and at most 1.7 s.
+    /// Checks whether requests can be served, in one round trip and a time of its own.
     pub async fn readiness(&self) -> Readiness {
         let known: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).collect();
         let count = self.read(&known, |connection, known| {
             Box::pin(count_migrations(connection, known))
         });
-        let (database_up, schema, problem) = match within(READINESS_BUDGET, count).await {
+        let count = timeout(self.timeouts.readiness, count).await;
+        let count = count.unwrap_or(Err(Failure::Timeout("the database").into()));
+        let (database_up, schema, problem) = match count {
             Ok(Some(count)) if usize::try_from(count) == Ok(known.len()) => (true, Schema::Current, None),
             Ok(Some(count)) => {
                 let problem = format!("{count} of {} migrations have run", known.len());

@@ -11,26 +11,16 @@ use super::error::Failure;
 use super::{Connection, Database, DatabaseError, Statement};
 use crate::config::Pooler;
 
-/// Total time that one request may wait for the database, including connecting and retries, however many statements it
-/// has. Keeps every response under 3 s, far below the gateway's 30 s.
-pub const REQUEST_BUDGET: Duration = Duration::from_millis(2_600);
-/// Timeout of a statement. Longer than the server's own, so the server must be gone when it expires.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_700);
-/// A connection used more recently than this is not pinged before use.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
-/// Timeout of a ping, after which the connection counts as dead.
-const PING_TIMEOUT: Duration = Duration::from_millis(400);
-
 tokio::task_local! {
-    /// The remaining time that the current request may wait for the database.
-    static REMAINING: Cell<Duration>;
+    /// How long the current request has waited for the database.
+    static WAITED: Cell<Duration>;
 }
 
-/// Runs `work`, whose statements together may wait for `budget`; beyond it they fail with
+/// Runs `work`, whose statements together may wait as long as one request; beyond it they fail with
 /// [`DatabaseError::Unavailable`]. Time spent otherwise, for example on a hash, does not count. The HTTP boundary calls
-/// it for each request; elsewhere, each statement has [`REQUEST_BUDGET`] for itself.
-pub async fn within<T>(budget: Duration, work: impl Future<Output = T>) -> T {
-    REMAINING.scope(Cell::new(budget), work).await
+/// it for each request; elsewhere, each statement has that time for itself.
+pub async fn one_request<T>(work: impl Future<Output = T>) -> T {
+    WAITED.scope(Cell::default(), work).await
 }
 
 pub(super) struct Idle {
@@ -55,16 +45,17 @@ impl Database {
         statement: Statement<A, T>,
     ) -> Result<T, DatabaseError> {
         let started = Instant::now();
-        let budget = REMAINING.try_with(Cell::get).unwrap_or(REQUEST_BUDGET);
-        let outcome = if budget.is_zero() {
+        let waited = WAITED.try_with(Cell::get).unwrap_or_default();
+        let remaining = self.timeouts.request.saturating_sub(waited);
+        let outcome = if remaining.is_zero() {
             // There is no time left to wait for the statement, so it is not sent.
             Err(Failure::Timeout("the database"))
         } else {
-            timeout(budget, self.send(kind, arguments, statement))
+            timeout(remaining, self.send(kind, arguments, statement))
                 .await
                 .unwrap_or(Err(Failure::Timeout("the database")))
         };
-        let _ = REMAINING.try_with(|remaining| remaining.set(budget.saturating_sub(started.elapsed())));
+        let _ = WAITED.try_with(|total| total.set(waited + started.elapsed()));
         Ok(outcome?)
     }
 
@@ -103,7 +94,8 @@ impl Database {
         arguments: &A,
         statement: Statement<A, T>,
     ) -> Result<T, Failure> {
-        let outcome = timeout(ANSWER_TIMEOUT, connection.execute_statement(arguments, statement)).await;
+        let answer = connection.execute_statement(arguments, statement);
+        let outcome = timeout(self.timeouts.answer, answer).await;
         // A connection abandoned in the middle of an answer is dropped, never passed on to the next request.
         match outcome {
             Ok(Ok(value)) => {
@@ -145,8 +137,13 @@ impl Database {
             // If the clock was set back, the idle time is unknown, so ping.
             let trusted = wall_clock()
                 .duration_since(since)
-                .is_ok_and(|idle| idle < TRUSTED_FOR);
-            if trusted || matches!(timeout(PING_TIMEOUT, connection.inner.ping()).await, Ok(Ok(()))) {
+                .is_ok_and(|idle| idle < self.timeouts.trusted);
+            if trusted
+                || matches!(
+                    timeout(self.timeouts.ping, connection.inner.ping()).await,
+                    Ok(Ok(()))
+                )
+            {
                 return Ok(connection);
             }
             self.idle().clear();

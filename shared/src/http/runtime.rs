@@ -181,7 +181,7 @@ pub async fn observe(
         panic = tracing::field::Empty,
     );
     async {
-        let outcome = AssertUnwindSafe(database::within(database::REQUEST_BUDGET, outcome)).catch_unwind();
+        let outcome = AssertUnwindSafe(database::one_request(outcome)).catch_unwind();
         let outcome = match tokio::time::timeout(DEADLINE, outcome).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(Error::Defect("panic".to_owned())),
