@@ -42,3 +42,9 @@ def event_of(method, path, suffix="", body=None, token=None, **parameters):
         event["rawPath"] = context["http"]["path"] = path.format(**parameters)
         context["http"]["method"] = method
     return event
+
+
+def authorizer_event(kind, credentials):
+    """An event for the authorizer, with this header `Authorization`: the name of a file in tests/events says of which gateway."""
+    text = (ROOT / f"tests/events/authorizer-{kind}.json").read_text()
+    return json.loads(text.replace("Bearer TOKEN", credentials))

@@ -23,12 +23,15 @@ import tempfile
 import time
 import urllib.request
 
-from functions import event_of, functions
+from functions import authorizer_event, event_of, functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FUNCTIONS = {function["name"]: function for function in functions() if function["routes"]}
+ALL = {function["name"]: function for function in functions()}
+FUNCTIONS = {name: function for name, function in ALL.items() if function["routes"]}
 # Has neither settings nor a database.
 DOCS = "docs"
+# Invoked by gateways, without a route.
+AUTHORIZER = "authorizer"
 HEADERS = {
     "content-type": "application/json",
     "cache-control": "no-store",
@@ -244,6 +247,46 @@ def account(emulators, suffix):
     send("me", "GET", "/auth/me", 401, 40103, token=phone)
 
 
+def authorizer(emulators, emulator):
+    """What gateways are told of a session while it lives and afterwards, of nobody and of two at once."""
+    userid = f"ev-{secrets.token_hex(4)[:7]}"
+    emulators["register"].invoke(load("register", userid))
+    login = json.loads(emulators["login"].invoke(load("login", userid))[0]["body"])["data"]
+    token, user_id = login["access_token"], login["user_info"]["user_id"]
+
+    def decides(what, kind, credentials, allowed, code):
+        answer, _ = emulator.invoke(authorizer_event(kind, credentials))
+        what = f"authorizer, {kind} event: {what}: {'allowed' if allowed else 'refused'}"
+        if kind == "http":
+            passed = answer.get("isAuthorized") is allowed
+        else:
+            statement, = answer.get("policyDocument", {}).get("Statement", [{}])
+            passed = (statement.get("Effect") == ("Allow" if allowed else "Deny") and isinstance(statement["Resource"], list)
+                      and answer["principalId"] == (user_id if allowed else "anonymous"))
+        context = answer.get("context", {})
+        if allowed:
+            passed = passed and set(context) == {"user_id", "session_id", "roles"} and context["user_id"] == user_id
+        elif kind != "http":
+            passed = passed and context == {"code": code}
+        check(what, passed, answer)
+
+    kinds = ["http", "http-1", "rest", "token", "websocket"]
+    for kind in kinds:
+        decides("a live session", kind, f"Bearer {token}", True, None)
+        decides("no token", kind, "Basic none", False, "40102")
+        decides("two", kind, f"Bearer {token}, Bearer {token}", False, "40103")
+    emulators["logout"].invoke(load("logout", userid, token))
+    for kind in kinds:
+        decides("logged out", kind, f"Bearer {token}", False, "40103")
+    answer, _ = emulator.invoke(load("me", userid, token))
+    check("authorizer: an event of a route is an error", "errorMessage" in answer and "isAuthorized" not in answer, answer)
+    time.sleep(0.2)  # the emulator copies the log
+    log = emulator.log.read_text()
+    lines = log.count('"message":"request"')
+    check("authorizer: one line each", lines == 4 * len(kinds) + 1, f"{lines} lines")
+    check("authorizer: logs no token", token not in log, "it does")
+
+
 def documentation(emulator):
     """Pages have other headers than the envelope, and compressed files are sent as Base64."""
     for suffix in ["", "-rest"]:
@@ -308,6 +351,9 @@ def dead_database(title, database_url, token):
         for suffix in ["", "-rest"]:
             call(emulator, f"database {title}: {name}{suffix}", load(name + suffix, "event-user", token),
                  503, 50301, {"retry-after": "1"}, seconds=3)
+    answer, took = Emulator(AUTHORIZER, database_url).invoke(authorizer_event("http", f"Bearer {token}"))
+    check(f"database {title}: authorizer fails", "errorMessage" in answer and "isAuthorized" not in answer, answer)
+    check(f"database {title}: authorizer fails within 3 s", took < 3, f"{took:.2f} s")
 
 
 def short_key(function):
@@ -340,8 +386,9 @@ try:
     for name in FUNCTIONS:
         log = emulators[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")
+    authorizer(emulators, Emulator(AUTHORIZER, options.database_url))
     documentation(Emulator(DOCS, database_url=None))
-    for name, function in FUNCTIONS.items():
+    for name, function in ALL.items():
         if "keys" in function["needs"]:
             short_key(name)
     dead_database("that refuses connections", f"postgres://nobody@127.0.0.1:{free_ports(1)[0]}/none", token)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`sam build`, `sam local invoke` of every function, and the README's session against `sam local start-api`.
+"""`sam build`, `sam local invoke` of every function, the README's session against `sam local start-api`,
+and the API of another team behind the authorizer.
 
     pip install aws-sam-cli==1.170.0 cargo-lambda==1.9.2
     tests/sam_local.py
@@ -26,16 +27,19 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
 
-from functions import event_of, functions
+from functions import authorizer_event, event_of, functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE_IMAGE = "localbase/provided:al2023"
+PYTHON_IMAGE = "localpython/python:al2023"
+OTHER_TEAM = ROOT / "tests/other_team/template.yaml"
 INSIDE = "PEOPLE_SAM_LOCAL_INSIDE"
 # The C library of Amazon Linux 2023. A binary that needs a newer one may run here, but not there.
 NEWEST_GLIBC = 34
@@ -122,10 +126,11 @@ def own_docker(work):
                    "--ip-masq=false", "--ip-forward=false")
     environment["DOCKER_HOST"] = address
     wait("dockerd", docker_answers, daemon, log)
-    run("docker", "import", "-", BASE_IMAGE, input=base_image(), text=False, capture_output=True)
+    for name, image in [(BASE_IMAGE, base_image()), (PYTHON_IMAGE, base_image(python))]:
+        run("docker", "import", "-", name, input=image, text=False, stdout=subprocess.DEVNULL)
 
 
-def base_image():
+def base_image(*additions):
     """A tar archive with what `sam local` and a Rust binary need from Amazon Linux."""
     busybox = shutil.which("busybox")
     machine = platform.machine()
@@ -146,7 +151,26 @@ def base_image():
             directory = tarfile.TarInfo(name)
             directory.type, directory.mode = tarfile.DIRTYPE, 0o1777
             tar.addfile(directory)
+        for add in additions:
+            add(tar)
     return data.getvalue()
+
+
+def python(tar):
+    """Adds the Python that runs this script, and a stand-in for the Lambda runtime for Python."""
+    interpreter, library = os.path.realpath(sys.executable), sysconfig.get_path("stdlib")
+    unused = re.compile(r"/(__pycache__|test|(dist|site)-packages|idlelib|ensurepip|lib2to3|config-[^/]*)$")
+    tar.add(interpreter, interpreter.lstrip("/"))
+    tar.add(library, library.lstrip("/"), filter=lambda entry: None if unused.search(entry.name) else entry)
+    needed_by = run("ldd", interpreter, *glob.glob(f"{library}/lib-dynload/*.so"), capture_output=True).stdout
+    for needed in re.findall(r"=> (/\S+)", needed_by):
+        name = f"lib/{pathlib.Path(needed).name}"
+        if name not in tar.getnames():
+            tar.add(os.path.realpath(needed), name)
+    runtime = f"#!{interpreter}\n{(ROOT / 'tests/other_team/python_runtime.py').read_text()}".encode()
+    bootstrap = tarfile.TarInfo("var/runtime/bootstrap")
+    bootstrap.size, bootstrap.mode = len(runtime), 0o755
+    tar.addfile(bootstrap, io.BytesIO(runtime))
 
 
 # --- PostgreSQL
@@ -210,10 +234,13 @@ class Sam:
         except (ValueError, IndexError):
             raise SystemExit(f"FAIL  sam local invoke {function}: {done.stdout}\n{done.stderr[-3000:]}") from None
 
-    def start_api(self, port):
-        log = self.work / "start-api.log"
-        api = start(log, "sam", "local", "start-api", "--port", port, "--env-vars", self.settings, *self.arguments)
+    def start_api(self, *more):
+        """Starts the bundle's API, or the one that these arguments name. Returns its address."""
+        port = free_port()
+        log = self.work / f"start-api-{port}.log"
+        api = start(log, "sam", "local", "start-api", "--port", port, "--env-vars", self.settings, *self.arguments, *more)
         wait("sam local start-api", lambda: listens("127.0.0.1", port), api, log)
+        return f"http://127.0.0.1:{port}"
 
 
 def build():
@@ -264,8 +291,12 @@ def invoke_every_function(sam):
         answer = sam.invoke(function, event_of(*route, token=token))
         check(f"sam local invoke {function}: {route[0]} {route[1]}: {status}",
               (answer.get("statusCode"), json.loads(answer["body"])["code"]) == (status, code), answer)
+    answer = sam.invoke("Authorizer", authorizer_event("http", f"Bearer {token}"))
+    check("sam local invoke Authorizer -e tests/events/authorizer-http.json: allowed", answer.get("isAuthorized"), answer)
     expect("Logout", 200, 1, token)
     expect("Me", 401, 40103, token)
+    answer = sam.invoke("Authorizer", authorizer_event("http", f"Bearer {token}"))
+    check("sam local invoke Authorizer after the log-out: refused", answer == {"isAuthorized": False}, answer)
     answer = sam.invoke("Purge", {})
     check(f"sam local invoke Purge: {answer}", answer.get("sessions") == 0 and answer.get("complete"), answer)
     expected = {function["name"] for function in functions()}
@@ -291,22 +322,27 @@ def session_of_the_readme(base):
         check("start-api: a compressed file", b"swagger-ui" in gzip.decompress(response.read()))
 
 
+def call(base, method, path, status, body=None, token=None):
+    """Sends a request, checks the status, and returns the JSON in the response."""
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    if body is not None:
+        headers["content-type"] = "application/json"
+    request = urllib.request.Request(base + path, body and json.dumps(body).encode(), headers, method=method)
+    try:
+        with urllib.request.urlopen(request) as response:
+            found, answer = response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        found, answer = error.code, json.load(error)
+    check(f"start-api: {method} {path}: {status}", found == status, answer)
+    return answer
+
+
 def second_half(base):
     """Calls what an account's owner does later, at this address."""
     userid, old, new = f"sam-{secrets.token_hex(4)}", "correct horse battery staple", "six candles under the bridge"
 
     def send(method, path, status, body=None, token=None):
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        if body is not None:
-            headers["content-type"] = "application/json"
-        request = urllib.request.Request(base + path, body and json.dumps(body).encode(), headers, method=method)
-        try:
-            with urllib.request.urlopen(request) as response:
-                found, answer = response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            found, answer = error.code, json.load(error)
-        check(f"start-api: {method} {path}: {status}", found == status, answer)
-        return answer["data"]
+        return call(base, method, path, status, body, token)["data"]
 
     def log_in(password):
         return send("POST", "/auth/login", 200, {"userid": userid, "password": password})["access_token"]
@@ -325,14 +361,29 @@ def second_half(base):
     send("GET", "/auth/me", 401, token=phone)
 
 
+def other_team(people, api):
+    """Calls an API of another team, behind the authorizer: with a session, after its log-out, and without one."""
+    account = {"userid": f"sam-{secrets.token_hex(4)}", "password": "correct horse battery staple"}
+    user = call(people, "POST", "/user/register", 200, account)["data"]["user_info"]
+    for kind in ("http", "rest", "token"):
+        token = call(people, "POST", "/auth/login", 200, account)["data"]["access_token"]
+        caller = call(api, "GET", f"/{kind}/7", 200, token=token)
+        check(f"another team's API knows who is calling: {caller}",
+              (caller["user_id"], caller["roles"]) == (user["user_id"], []), user)
+        call(people, "POST", "/auth/logout", 200, token=token)
+        call(api, "GET", f"/{kind}/7", 403, token=token)
+        call(api, "GET", f"/{kind}/7", 403, token="forged")
+        call(api, "GET", f"/{kind}/7", 401)
+
+
 def main():
     work = pathlib.Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="people-sam-", ignore_cleanup_errors=True)))
     if os.environ.get(INSIDE):
         own_docker(work)
         host, arguments = "172.17.0.1", ["--skip-pull-image", "--invoke-image", BASE_IMAGE]
-        addresses = [host]
+        addresses, for_python = [host], ["--invoke-image", f"Lessons={PYTHON_IMAGE}"]
     else:
-        host, arguments = "host.docker.internal", []
+        host, arguments, for_python = "host.docker.internal", [], []
         addresses = ["127.0.0.1"]
         if platform.system() == "Linux":
             gateway = run("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}",
@@ -341,10 +392,10 @@ def main():
     database = Database(work, addresses)
     sam = Sam(work, migrate(work, database, host, arguments), arguments)
     invoke_every_function(sam)
-    port = free_port()
-    sam.start_api(port)
-    session_of_the_readme(f"http://127.0.0.1:{port}")
-    second_half(f"http://127.0.0.1:{port}")
+    base = sam.start_api()
+    session_of_the_readme(base)
+    second_half(base)
+    other_team(base, sam.start_api("--template", OTHER_TEAM, *for_python))
 
 
 # SIGTERM ends the script with an exception, like Ctrl-C, so that what it started is stopped.

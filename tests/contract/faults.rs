@@ -301,7 +301,7 @@ async fn a_write_in_a_deadlock_is_retried_once() {
     // Ending a session also locks another row.
     database
         .execute(&format!(
-            "ALTER DATABASE {} SET deadlock_timeout = '500ms';
+            "ALTER DATABASE {} SET deadlock_timeout = '3s';
              CREATE TABLE public.another AS SELECT 1 AS id;
              CREATE FUNCTION take_another() RETURNS trigger LANGUAGE plpgsql AS
                  'BEGIN PERFORM FROM public.another FOR UPDATE; RETURN new; END';

@@ -4,6 +4,7 @@ mod account_races;
 mod adoption;
 mod attempts;
 mod authorizer;
+mod behind_authorizer;
 mod body;
 mod concurrency;
 mod credentials;

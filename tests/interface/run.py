@@ -57,6 +57,7 @@ def prepare():
     run("the description by redocly's rules", PROGRAMS / "redocly", "lint", DESCRIPTION, "--config", HERE / "redocly.yaml",
         REDOCLY_TELEMETRY="off", REDOCLY_SUPPRESS_UPDATE_NOTICE="true")
     run("a typed client", PROGRAMS / "openapi-typescript", DESCRIPTION, "--output", HERE / "generated/people.d.ts")
+    run("the TypeScript of docs/authorizer.md compiles", PROGRAMS / "tsc", "--project", HERE / "tsconfig.snippets.json")
     run("the example and the tests compile with it", PROGRAMS / "tsc", "--project", HERE)
     run("cargo build", "cargo", "build", "--quiet", "--locked", "--workspace", "--bin", "local", cwd=ROOT)
 
@@ -86,6 +87,7 @@ class Service:
 
 def test(base, scratch):
     run("a session with the typed client", "node", HERE / "client.js", base)
+    run("the TypeScript of docs/authorizer.md", "node", HERE / "lessons.js")
     run("the smoke test of a deployment", sys.executable, ROOT / "tests/smoke.py", base)
     run("stock OAuth2 clients", sys.executable, HERE / "oauth2_clients.py", base)
     run("the pages, and hostile ones, in a browser", "node", HERE / "browser.js", base, options.screenshots.resolve())

@@ -229,6 +229,13 @@ class Template(unittest.TestCase):
             self.assertEqual(resource["Metadata"],
                              {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": binary}})
 
+    def test_each_function_can_be_deployed_by_itself(self):
+        # yaml_parse keeps the key `on` as text.
+        workflow = yaml_parse((ROOT / ".github/workflows/deploy.yml").read_text())
+        triggers = workflow.get("on", workflow.get(True))
+        options = triggers["workflow_dispatch"]["inputs"]["function"]["options"]
+        self.assertEqual(set(options), {"all", *FUNCTIONS}, ".github/workflows/deploy.yml offers other functions")
+
     @with_each_database
     def test_functions_run_on_amazon_linux_2023_and_time_out_before_the_gateway(self, stack):
         functions = stack.of_type("AWS::Lambda::Function")
