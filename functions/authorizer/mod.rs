@@ -43,7 +43,9 @@ pub async fn decide(
         if form.is_none() {
             return Err(Error::Defect("not an event of an API gateway".to_owned()));
         }
-        caller = Some(identify(state.await?, request.headers(), now).await?);
+        // Boxed like a handler: its future is large.
+        let identified = Box::pin(identify(state.await?, request.headers(), now));
+        caller = Some(identified.await?);
         Reply::success(())
     })
     .await;

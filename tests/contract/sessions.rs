@@ -282,8 +282,8 @@ async fn a_session_that_was_idle_too_long_has_ended_for_every_route() {
     }
     assert_eq!(service.database.text(&format!("SELECT last_seen < now() - interval '60 minutes' FROM people.user_session WHERE session_id = '{id}'")).await.as_deref(), Some("true"));
     // Without the limit it continues.
-    let patient = Service::on(service.database.clone(), &[]);
-    assert_eq!(patient.get("/auth/me", &token).await.status, 200);
+    let unlimited = Service::on(service.database.clone(), &[]);
+    assert_eq!(unlimited.get("/auth/me", &token).await.status, 200);
 }
 
 #[tokio::test]

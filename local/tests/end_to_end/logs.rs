@@ -408,7 +408,7 @@ fn guises() -> Vec<String> {
     for offset in 0..3 {
         let shifted = format!("{}{CANARY}", "-".repeat(offset));
         for encoded in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
-            // Without the characters that depend on the neighbours.
+            // Without characters that depend on their context.
             let inner = &encoded[if offset == 0 { 0 } else { 4 }..encoded.len() - 2];
             guises.push(inner.to_lowercase());
         }

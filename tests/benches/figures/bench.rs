@@ -2,12 +2,14 @@
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chrono::{DateTime, Utc};
+use functions::authorizer;
 use lambda_http::Request;
 use lambda_http::http::StatusCode;
-use shared::app::App;
+use shared::app::{App, State as _};
 use shared::attempts::{self, Attempt, Count, LoginCounts};
+use shared::auth::Authenticator;
 use shared::config::{Config, Environment};
-use shared::http::event as gateway_event;
+use shared::http::event::{self as gateway_event, Answer};
 use shared::http::{Served, source_address};
 use shared::sessions::{self, NewSession};
 use shared::token::VerifiedToken;
@@ -15,7 +17,7 @@ use shared::users::{self, NewUser, User, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::harness::{Database, PASSWORD, SECRET_KEY};
+use crate::harness::{Database, PASSWORD, SECRET_KEY, invocation};
 use crate::instance::event;
 
 /// The userid in `tests/events`.
@@ -89,6 +91,20 @@ impl Bench {
 
     pub async fn answer(&self, route: &dyn Served, request: Request) {
         answer(&self.app, route, request).await;
+    }
+
+    /// What an instance of `me` does with the text of an event: the text of its answer.
+    pub async fn invoke_me(&self, event: &str) -> String {
+        let response = functions::me::ROUTES[0].serve(&self.app, gateway_event::request(event));
+        serde_json::to_string(&Answer(response.await)).expect("JSON")
+    }
+
+    /// The same of `authorizer`.
+    pub async fn invoke_authorizer(&self, event: &str) -> String {
+        let authenticator = Authenticator::part_of(&self.app);
+        let state = async { Ok(&authenticator) };
+        let decision = authorizer::decide(&invocation(event), state, now()).await;
+        decision.expect("a decision").to_string()
     }
 
     pub async fn bare_me(&mut self, token: &VerifiedToken) {

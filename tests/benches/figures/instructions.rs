@@ -5,6 +5,7 @@ use std::env;
 use std::process::Command;
 
 use crate::bench::{Bench, USERID, smallest_hash};
+use crate::instance::event;
 use crate::report::{Against, Report};
 use crate::runtime;
 
@@ -22,9 +23,15 @@ pub fn measure(report: &mut Report) {
         println!("not counted: valgrind is not installed");
         return;
     }
-    for name in ["me", "logout", "login", "register"] {
+    for (name, statements) in [
+        ("me", "me"),
+        ("authorizer", "me"),
+        ("logout", "logout"),
+        ("login", "login"),
+        ("register", "register"),
+    ] {
         let handler = of_one(name);
-        let bare = of_one(&format!("bare {name}"));
+        let bare = of_one(&format!("bare {statements}"));
         let baseline = Against::Baseline {
             what: "statements, hash",
             value: bare,
@@ -77,6 +84,11 @@ pub fn run_case(arguments: &[String]) {
                 "me" => {
                     bench
                         .answer(&functions::me::ROUTES[0], Bench::request("me", &token, ""))
+                        .await;
+                }
+                "authorizer" => {
+                    bench
+                        .invoke_authorizer(&event("authorizer-http", &token, ""))
                         .await;
                 }
                 "bare me" => {

@@ -8,6 +8,7 @@ use shared::password_policy::PasswordPolicy;
 
 use crate::bench::{self, Bench, USERID};
 use crate::harness::PASSWORD;
+use crate::instance::event;
 use crate::report::{Against, Report, median, quantile};
 use crate::{Effort, runtime};
 
@@ -19,6 +20,7 @@ pub fn measure(report: &mut Report, effort: Effort) {
     runtime().block_on(async {
         let mut bench = Bench::new(&[]).await;
         me(report, effort, &mut bench).await;
+        authorizer(report, effort, &mut bench).await;
         logout(report, effort, &mut bench).await;
         hash(report, effort).await;
         login(report, effort, &mut bench).await;
@@ -52,6 +54,36 @@ async fn me(report: &mut Report, effort: Effort, bench: &mut Bench) {
         target: None,
     };
     report.add("me, p99", quantile(&mut handler, 0.99), "µs", &baseline);
+}
+
+/// From the text of an event to the text of the answer, which `authorizer` makes itself.
+async fn authorizer(report: &mut Report, effort: Effort, bench: &mut Bench) {
+    let token = bench.live_token().await;
+    let [of_me, of_authorizer] = ["me", "authorizer-http"].map(|name| event(name, &token, ""));
+    let (mut me, mut authorizer) = (Vec::new(), Vec::new());
+    for round in 0..effort.samples(6_000) {
+        let answered = timed(async {
+            let answer = bench.invoke_me(&of_me).await;
+            assert!(answer.starts_with(r#"{"statusCode":200"#), "{answer}");
+        });
+        let answered = answered.await;
+        let decided = timed(async {
+            let decision = bench.invoke_authorizer(&of_authorizer).await;
+            assert!(decision.contains(r#""isAuthorized":true"#), "{decision}");
+        });
+        let decided = decided.await;
+        // The first rounds warm up.
+        if round >= 100 {
+            me.push(answered);
+            authorizer.push(decided);
+        }
+    }
+    let baseline = Against::Baseline {
+        what: "me",
+        value: median(&mut me),
+        target: Some(1.05),
+    };
+    report.add("authorizer, p50", median(&mut authorizer), "µs", &baseline);
 }
 
 async fn logout(report: &mut Report, effort: Effort, bench: &mut Bench) {

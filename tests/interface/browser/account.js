@@ -495,9 +495,11 @@ await check("the example: sessions that ended meanwhile, a double click, and a l
   await assertStatus(page, "Firefox on Linux is logged out.");
   assert.equal(await sessions(page).count(), 4);
 
-  // A double click ends one session, not also the one that moves under the pointer.
-  await page.getByRole("button", { name: "Log out Edge on Windows" }).first().dblclick();
+  // The second click of a double click does not end the session that has moved under the pointer.
+  const button = page.getByRole("button", { name: "Log out Edge on Windows" }).first();
+  await button.click();
   await assertStatus(page, "Edge on Windows is logged out.");
+  await button.dispatchEvent("click", { detail: 2 });
   await page.getByRole("button", { name: "Refresh" }).click();
   await assertStatus(page, "Up to date.");
   assert.equal(await sessions(page).count(), 3);
