@@ -45,8 +45,15 @@ const CORS_HEADERS: [(&str, &str); 2] = [
     ),
 ];
 
-/// What says nothing about the answer itself: the first depends on the request's origin, and has its own tests.
-const ELSEWHERE: [&str; 3] = ["access-control-allow-origin", "content-length", "x-request-id"];
+/// What says nothing about the answer itself: the first depends on the request's origin, and has its own tests; others are
+/// the HTTP library's.
+const ELSEWHERE: [&str; 5] = [
+    "access-control-allow-origin",
+    "connection",
+    "content-length",
+    "date",
+    "x-request-id",
+];
 
 /// The table of section 1 of the contract: code and message.
 const ROWS: [(u16, &str); 17] = [
