@@ -9,12 +9,10 @@ use sqlx::Executor as _;
 use tokio::task::JoinSet;
 
 use crate::examples::session_id;
-use crate::harness::{PASSWORD, Reply, Service};
+use crate::harness::{FAST, PASSWORD, Reply, Service};
 
 const NEW: &str = "six candles under the bridge";
 
-/// Fast hashes, for more concurrency in the database.
-const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
 /// Other parameters, so that every log-in replaces the hash.
 const FAST_TOO: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "72"), ("ARGON2_ITERATIONS", "1")];
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::Executor as _;
 use tokio::task::JoinSet;
 
-use crate::harness::{Database, PASSWORD, Reply, Service, request};
+use crate::harness::{Database, FAST, PASSWORD, Reply, Service, request};
 
 const A: &str = "198.51.100.1";
 const B: &str = "198.51.100.2";
@@ -102,9 +102,6 @@ impl Service {
         answers
     }
 }
-
-/// Very cheap hashes.
-const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
 
 #[tokio::test]
 async fn ten_failures_are_free_then_the_right_password_has_to_wait_too() {

@@ -486,7 +486,7 @@ fn whatever_else_a_client_puts_into_an_event_the_decision_is_the_same() {
 }
 
 #[test]
-fn whatever_a_client_puts_into_the_header_is_decided_and_lets_nobody_in() {
+fn any_header_of_a_client_is_decided_and_denied() {
     let input = (prop::sample::select(EVENTS.to_vec()), member(), member());
     holds_for(300, &input, |service, ((event, _), one, other)| async move {
         let mut event = parsed(event);

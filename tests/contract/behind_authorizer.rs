@@ -49,7 +49,7 @@ fn a_function_of_this_bundle_learns_who_is_calling() {
 }
 
 #[test]
-fn without_the_authorizers_word_nobody_is_calling() {
+fn without_the_authorizers_context_there_is_no_caller() {
     let ids = json!({ "user_id": "9b2f3c1e-5d44-4f0a-8c37-2d6a1e7b9f10", "session_id": "1f0c7a52-8e63-4b7d-9a15-c4d2e8f6a3b9" });
     for event in EVENTS {
         for authorizer in [

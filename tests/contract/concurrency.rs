@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::Executor as _;
 use tokio::task::JoinSet;
 
-use crate::harness::{PASSWORD, Reply, Service};
-
-/// Fast hashes, for more concurrency in the database.
-const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
+use crate::harness::{FAST, PASSWORD, Reply, Service};
 
 /// The number of responses with each status.
 fn tally(replies: &[Reply]) -> BTreeMap<u16, usize> {

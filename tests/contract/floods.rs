@@ -436,7 +436,7 @@ async fn huge_or_contradictory_headers_are_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_takes_ten_seconds_is_refused_and_keeps_nobody_waiting() {
+async fn a_body_that_takes_ten_seconds_is_refused_without_delaying_others() {
     let database = Database::migrated().await;
     let address = serve(&database).await;
     create_users(address, &database, 0).await;

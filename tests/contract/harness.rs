@@ -38,6 +38,9 @@ pub const PASSWORD: &str = "correct horse battery staple";
 /// Default source address of requests (RFC 5737).
 pub const SOURCE: &str = "203.0.113.7:40000";
 
+/// Settings for cheap hashes, for tests that are not about their parameters: the database is busy, not the processor.
+pub const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
+
 /// Longer than anything takes that is not stuck, so that responses do not depend on how busy the machine is.
 pub const PATIENT: Timeouts = Timeouts {
     request: Duration::from_mins(2),

@@ -7,16 +7,13 @@ use shared::validation::ValidationError;
 use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
-use crate::harness::{PASSWORD, Reply, Service};
+use crate::harness::{FAST, PASSWORD, Reply, Service};
 
 const SHORT: &str = "must have at least 8 characters";
 const LONG: &str = "must have at most 128 characters";
 const COMMON: &str = "is one of the most common passwords";
 const VARIATION: &str = "is a simple variation of a common password";
 const GUESSED: &str = "is easily guessed from the userid, user name, e-mail, phone or the service's name";
-
-/// Fast hashes, for tests that are not about their parameters.
-const FAST: [(&str, &str); 2] = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
 
 /// A hash with the default parameters: 16 bytes of salt and 32 of hash, in unpadded base64.
 const CURRENT: &str = r"^\$argon2id\$v=19\$m=19456,t=2,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::examples::session_id;
-use crate::harness::{Database, PASSWORD, Service};
+use crate::harness::{Database, FAST, PASSWORD, Service};
 
 /// So many that to read them all is more work than to look some up. Sessions and networks are nobody's: to check whose they
 /// are would be counted too.
@@ -41,8 +41,7 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
         "#
     );
     database.execute(&fill).await;
-    let fast_hashes = [("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")];
-    let service = Service::on(database.clone(), &fast_hashes);
+    let service = Service::on(database.clone(), &FAST);
     for n in 0..REQUESTS {
         let userid = format!("new-{n}");
         let token = service.token_of_new_user(&userid).await;

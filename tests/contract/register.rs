@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use shared::users::UserId;
 
-use crate::harness::{PASSWORD, Reply, Service};
+use crate::harness::{FAST, PASSWORD, Reply, Service};
 use crate::snapshot::assert_reply;
 
 const MANY: &str = "must have 1 to 64 characters";
@@ -446,7 +446,7 @@ async fn a_userid_mixes_only_scripts_that_are_written_together() {
 
 #[tokio::test]
 async fn a_userid_older_than_a_rule_still_logs_in() {
-    let service = Service::start_with(&[("ARGON2_MEMORY_KIB", "64"), ("ARGON2_ITERATIONS", "1")]).await;
+    let service = Service::start_with(&FAST).await;
     for userid in ["\u{3164}", "ad\u{34f}min", "\u{430}pple", "\u{301}x", "a b"] {
         assert_eq!(service.register("newcomer").await.status, 200);
         let rename = format!(
