@@ -29,6 +29,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
         previous_secret_key: None,
         issuer: ISSUER.to_owned(),
         lifetime: Duration::from_hours(1),
+        max_idle: None,
     })
 });
 
