@@ -65,12 +65,9 @@ pub async fn update(state: &Authenticator, request: &Request, now: DateTime<Utc>
     }
     let user_info = state
         .database
-        .write(
-            &(&token, state.max_idle, &changes),
-            |connection, (token, max_idle, changes)| {
-                Box::pin(users::update_profile(connection, token, *max_idle, changes))
-            },
-        )
+        .write(&(&token, &changes), |connection, (token, changes)| {
+            Box::pin(users::update_profile(connection, token, changes))
+        })
         .await?
         .ok_or_else(|| not_live(&token))?;
     SecurityEvent::UserUpdated {

@@ -36,8 +36,8 @@ pub async fn list(state: &Authenticator, request: &Request, now: DateTime<Utc>) 
     let token = state.verified_token(request, now)?;
     let listed = state
         .database
-        .read(&(&token, state.max_idle), |connection, (token, max_idle)| {
-            Box::pin(sessions::list(connection, token, *max_idle))
+        .read(&token, |connection, token| {
+            Box::pin(sessions::list(connection, token))
         })
         .await?
         .ok_or_else(|| not_live(&token))?;
@@ -71,8 +71,8 @@ pub async fn end_others(
     let token = state.verified_token(request, now)?;
     let ended = state
         .database
-        .write(&(&token, state.max_idle), |connection, (token, max_idle)| {
-            Box::pin(sessions::end_others(connection, token, *max_idle))
+        .write(&token, |connection, token| {
+            Box::pin(sessions::end_others(connection, token))
         })
         .await?
         .ok_or_else(|| not_live(&token))?;
@@ -106,8 +106,8 @@ pub async fn end_one(state: &Authenticator, request: &Request, now: DateTime<Utc
     let ended = if own {
         let ended = state
             .database
-            .write(&(&token, state.max_idle), |connection, (token, max_idle)| {
-                Box::pin(sessions::end(connection, token, *max_idle))
+            .write(&token, |connection, token| {
+                Box::pin(sessions::end(connection, token))
             })
             .await?;
         if ended { EndedOne::Ended } else { EndedOne::NotLive }
@@ -116,12 +116,9 @@ pub async fn end_one(state: &Authenticator, request: &Request, now: DateTime<Utc
         let session_id = session_id.unwrap_or_default();
         state
             .database
-            .write(
-                &(&token, state.max_idle, session_id),
-                |connection, (token, max_idle, session_id)| {
-                    Box::pin(sessions::end_one(connection, token, *max_idle, *session_id))
-                },
-            )
+            .write(&(&token, session_id), |connection, (token, session_id)| {
+                Box::pin(sessions::end_one(connection, token, *session_id))
+            })
             .await?
     };
     match ended {

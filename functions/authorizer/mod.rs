@@ -83,9 +83,10 @@ enum Form {
 
 /// The form of the response, if this is an event of a gateway, and the request to authorize.
 fn read(json: &str) -> (Option<Form>, Request) {
-    let mut request = event::request(json);
+    let members = event::members(json);
+    let mut request = event::request_of(&members, false);
     let (mut version, mut kind, mut method_arn, mut token) = (None, None, None, None);
-    for (name, value) in event::members(json) {
+    for (name, value) in members {
         match &*name {
             b"version" => version = event::text(value),
             b"type" => kind = event::text(value),

@@ -74,21 +74,17 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     let hash = app.passwords.hash(new).await?;
     let outcome = app
         .database
-        .write(
-            &(&owner, app.max_idle, hash),
-            |connection, (owner, max_idle, hash)| {
-                Box::pin(users::set_password(
-                    connection,
-                    &owner.token,
-                    *max_idle,
-                    owner.password_version,
-                    hash,
-                    &owner.reservation,
-                ))
-            },
-        )
+        .write(&(&owner, hash), |connection, (owner, hash)| {
+            Box::pin(users::set_password(
+                connection,
+                &owner.token,
+                owner.password_version,
+                hash,
+                &owner.reservation,
+            ))
+        })
         .await?;
-    owner.check(outcome, wrong)?;
+    owner.check(outcome)?;
     SecurityEvent::PasswordChange {
         user_id: owner.user.user_id,
     }

@@ -46,17 +46,16 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     let owner = Owner::verify(app, request, password, now, wrong).await?;
     let outcome = app
         .database
-        .write(&(&owner, app.max_idle), |connection, (owner, max_idle)| {
+        .write(&owner, |connection, owner| {
             Box::pin(users::delete(
                 connection,
                 &owner.token,
-                *max_idle,
                 owner.password_version,
                 &owner.reservation,
             ))
         })
         .await?;
-    owner.check(outcome, wrong)?;
+    owner.check(outcome)?;
     SecurityEvent::UserDeleted {
         user_id: owner.user.user_id,
     }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use shared::app::App;
-use shared::attempts::{self, Attempt, LoginCounts, Reservation};
-use shared::auth::{not_live, verified_token};
+use shared::attempts::{self, LoginCounts, Reservation};
+use shared::auth::{admitted, not_live, verified_token};
 use shared::error::Error;
 use shared::http;
 use shared::password::{Password, Verdict};
@@ -21,6 +21,8 @@ pub struct Owner {
     pub password_version: i32,
     /// To be given back by the statement that makes the change.
     pub reservation: Reservation,
+    /// Makes the event that is logged for a wrong password.
+    wrong: fn(Uuid) -> SecurityEvent,
 }
 
 impl Owner {
@@ -53,6 +55,7 @@ impl Owner {
                 user,
                 password_version,
                 reservation,
+                wrong,
             }),
             Verdict::Wrong => {
                 app.attempts.note_failure(reservation);
@@ -61,14 +64,14 @@ impl Owner {
         }
     }
 
-    /// Converts the outcome of the statement that makes the change to an error. `wrong` as in [`Owner::verify`].
+    /// Converts the outcome of the statement that makes the change to an error.
     ///
     /// # Errors
     /// 40103, 40301.
-    pub fn check(&self, outcome: OwnChange, wrong: fn(Uuid) -> SecurityEvent) -> Result<(), Error> {
+    pub fn check(&self, outcome: OwnChange) -> Result<(), Error> {
         match outcome {
             OwnChange::Done => Ok(()),
-            OwnChange::PasswordChanged => Err(Error::WrongOwnPassword(wrong(self.user.user_id))),
+            OwnChange::PasswordChanged => Err(Error::WrongOwnPassword((self.wrong)(self.user.user_id))),
             OwnChange::NotLive => Err(not_live(&self.token)),
         }
     }
@@ -88,29 +91,15 @@ async fn reserve(
     let attempt = app.attempts.reserve(counts, |failed| {
         Box::pin(async move {
             app.database
-                .write(
-                    &(counts, token, app.max_idle, failed),
-                    |connection, (counts, token, max_idle, failed)| {
-                        Box::pin(attempts::reserve_own(
-                            connection, counts, token, *max_idle, failed,
-                        ))
-                    },
-                )
+                .write(&(counts, token, failed), |connection, (counts, token, failed)| {
+                    Box::pin(attempts::reserve_own(connection, counts, token, failed))
+                })
                 .await?
                 .ok_or_else(|| not_live(token))
         })
     });
-    match attempt.await? {
-        Attempt::Reserved(reservation, Some(found)) => Ok((reservation, *found)),
-        // A live session has a user.
-        Attempt::Reserved(_, None) => Err(not_live(token)),
-        Attempt::TooMany { retry_after, user_id } => Err(Error::TooManyAttempts {
-            retry_after,
-            event: SecurityEvent::LoginFailMax { user_id, way: None },
-        }),
-        Attempt::Busy { user_id } => Err(Error::TooManyAttempts {
-            retry_after: 1,
-            event: SecurityEvent::TooManyLogins { user_id, way: None },
-        }),
-    }
+    let (reservation, found) = admitted(attempt.await?, None)?;
+    // A live session has a user.
+    let found = found.ok_or_else(|| not_live(token))?;
+    Ok((reservation, *found))
 }

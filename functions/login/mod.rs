@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use serde::Serialize;
 use shared::app::App;
-use shared::attempts::{self, Attempt, LoginCounts, Reservation};
+use shared::attempts::{self, LoginCounts, Reservation};
+use shared::auth::admitted;
 use shared::error::Error;
 use shared::http::body::{MediaType, Members};
 use shared::http::{self, Reply, Route};
@@ -197,7 +198,7 @@ async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, 
         user_id,
         token: token.digest(),
         lifetime: app.keys.lifetime(),
-        max_idle: app.max_idle,
+        max_idle: app.keys.max_idle(),
         password_version,
         user_agent,
         address: source,
@@ -240,18 +241,7 @@ async fn reserve(
                 .await
         })
     });
-    let way = Some(way);
-    match attempt.await? {
-        Attempt::Reserved(reservation, found) => Ok((reservation, found)),
-        Attempt::TooMany { retry_after, user_id } => Err(Error::TooManyAttempts {
-            retry_after,
-            event: SecurityEvent::LoginFailMax { user_id, way },
-        }),
-        Attempt::Busy { user_id } => Err(Error::TooManyAttempts {
-            retry_after: 1,
-            event: SecurityEvent::TooManyLogins { user_id, way },
-        }),
-    }
+    admitted(attempt.await?, Some(way))
 }
 
 /// Writes the session and, in the same round trip, gives the attempt back and replaces an outdated hash. `false` if the

@@ -37,8 +37,8 @@ pub async fn handle(state: &Authenticator, request: &Request, now: DateTime<Utc>
     let token = state.verified_token(request, now)?;
     let ended = state
         .database
-        .write(&(&token, state.max_idle), |connection, (token, max_idle)| {
-            Box::pin(sessions::end(connection, token, *max_idle))
+        .write(&token, |connection, token| {
+            Box::pin(sessions::end(connection, token))
         })
         .await?;
     if !ended {

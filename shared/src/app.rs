@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -55,8 +54,6 @@ pub struct App {
     pub passwords: Arc<Passwords>,
     /// Signs and verifies access tokens.
     pub keys: Arc<Keys>,
-    /// How long a session may be idle; `None`: as long as it lives.
-    pub max_idle: Option<TimeDelta>,
     /// How many attempts are allowed without a delay.
     pub limits: Limits,
     /// The proxy whose source addresses are trusted.
@@ -86,7 +83,6 @@ impl App {
             database: Arc::new(Database::new(config.database)),
             passwords: Arc::new(Passwords::new(&config.passwords)),
             keys: Arc::new(Keys::new(&config.tokens)),
-            max_idle: config.tokens.max_idle,
             limits: config.limits,
             trusted_proxy: config.trusted_proxy,
             attempts: Arc::default(),

@@ -2,33 +2,33 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::AUTHORIZATION;
 use uuid::Uuid;
 
 use crate::app::{App, Need, StartError, State};
+use crate::attempts::{Attempt, Reservation};
 use crate::aws;
 use crate::config::{DatabaseConfig, Environment, TokenConfig};
 use crate::database::Database;
 use crate::error::Error;
 use crate::http::event::Gateway;
 use crate::sessions;
+use crate::telemetry::{LoginWay, SecurityEvent};
 use crate::token::{Keys, VerifiedToken};
-use crate::users::User;
+use crate::users::{Credentials, User};
 
-/// A token that names nobody who could be believed to have had it.
+/// An invalid token, whose claims identify no user.
 const NOT_OURS: Error = Error::TokenNotLive { user_id: None };
 
-/// What tells who is calling: the state of a function that needs a session and no password.
+/// Identifies callers: the state of a function that needs a session and no password.
 pub struct Authenticator {
     /// The connections to PostgreSQL.
     pub database: Arc<Database>,
     /// Verifies access tokens.
     pub keys: Arc<Keys>,
-    /// How long a session may be idle; `None`: as long as it lives.
-    pub max_idle: Option<TimeDelta>,
 }
 
 impl Authenticator {
@@ -48,8 +48,8 @@ impl Authenticator {
     pub async fn user_of(&self, token: &VerifiedToken) -> Result<User, Error> {
         let session = self
             .database
-            .read(&(token, self.max_idle), |connection, (token, max_idle)| {
-                Box::pin(sessions::find_live(connection, token, *max_idle))
+            .read(token, |connection, token| {
+                Box::pin(sessions::find_live(connection, token))
             })
             .await?
             .ok_or_else(|| not_live(token))?;
@@ -84,6 +84,27 @@ pub fn verified_token(keys: &Keys, headers: &HeaderMap, now: DateTime<Utc>) -> R
     keys.verify(bearer(headers)?, now).map_err(|_| NOT_OURS)
 }
 
+/// The reservation of an attempt that may go on, and the user who is tried. `way` is that of a log-in.
+///
+/// # Errors
+/// [`Error::TooManyAttempts`].
+pub fn admitted(
+    attempt: Attempt,
+    way: Option<LoginWay>,
+) -> Result<(Reservation, Option<Box<Credentials>>), Error> {
+    match attempt {
+        Attempt::Reserved(reservation, found) => Ok((reservation, found)),
+        Attempt::TooMany { retry_after, user_id } => Err(Error::TooManyAttempts {
+            retry_after,
+            event: SecurityEvent::LoginFailMax { user_id, way },
+        }),
+        Attempt::Busy { user_id } => Err(Error::TooManyAttempts {
+            retry_after: 1,
+            event: SecurityEvent::TooManyLogins { user_id, way },
+        }),
+    }
+}
+
 /// The session of `token` is over.
 #[must_use]
 pub fn not_live(token: &VerifiedToken) -> Error {
@@ -101,7 +122,6 @@ impl State for Authenticator {
         Ok(Self {
             database: Arc::new(Database::new(database)),
             keys: Arc::new(Keys::new(&tokens)),
-            max_idle: tokens.max_idle,
         })
     }
 
@@ -109,7 +129,6 @@ impl State for Authenticator {
         Self {
             database: app.database.clone(),
             keys: app.keys.clone(),
-            max_idle: app.max_idle,
         }
     }
 

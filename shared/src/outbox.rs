@@ -5,8 +5,8 @@ use sqlx::PgExecutor;
 
 use crate::database::interval;
 
-/// Removes at most `most` of the rows that nobody took within `retention`, oldest first. How many it removed: fewer than
-/// `most` when no others are left, but for those that somebody is taking at this moment.
+/// Removes at most `most` of the rows that were not taken within `retention`, oldest first. How many it removed: fewer than
+/// `most` when no others are left, except those that are being taken.
 ///
 /// # Errors
 /// The driver's.

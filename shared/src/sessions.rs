@@ -123,7 +123,6 @@ pub struct LiveSession {
 pub async fn find_live(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
 ) -> Result<Option<LiveSession>, sqlx::Error> {
     let row = sqlx::query!(
         r#"
@@ -140,7 +139,7 @@ pub async fn find_live(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
     )
     .fetch_optional(executor)
     .await?;
@@ -184,11 +183,7 @@ pub async fn note_seen(executor: impl PgExecutor<'_>, session_id: Uuid) -> Resul
 ///
 /// # Errors
 /// The driver's.
-pub async fn end(
-    executor: impl PgExecutor<'_>,
-    token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
-) -> Result<bool, sqlx::Error> {
+pub async fn end(executor: impl PgExecutor<'_>, token: &VerifiedToken) -> Result<bool, sqlx::Error> {
     let ended = sqlx::query!(
         r#"
         WITH me AS MATERIALIZED (
@@ -202,7 +197,7 @@ pub async fn end(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
     )
     .execute(executor)
     .await?;
@@ -254,7 +249,6 @@ pub struct Sessions {
 pub async fn list(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
 ) -> Result<Option<Sessions>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
@@ -278,7 +272,7 @@ pub async fn list(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
     )
     .fetch_all(executor)
     .await?;
@@ -315,7 +309,6 @@ pub enum EndedOne {
 pub async fn end_one(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
     other: Uuid,
 ) -> Result<EndedOne, sqlx::Error> {
     let row = sqlx::query!(
@@ -340,7 +333,7 @@ pub async fn end_one(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
         other,
     )
     .fetch_one(executor)
@@ -371,7 +364,6 @@ pub struct EndedOthers {
 pub async fn end_others(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
 ) -> Result<Option<EndedOthers>, sqlx::Error> {
     // Those that are idle or of an earlier password end too, after the others, and are not counted. The sub-select is no
     // correlated one: it is carried out once.
@@ -399,7 +391,7 @@ pub async fn end_others(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
     )
     .fetch_one(executor)
     .await?;
@@ -410,7 +402,7 @@ pub async fn end_others(
 }
 
 /// Removes at most `most` of the sessions that ended over `retention` ago, oldest first. How many it removed: fewer than
-/// `most` when no others are left, but for those that somebody else is removing at this moment.
+/// `most` when no others are left, except those that a concurrent run is removing.
 ///
 /// # Errors
 /// The driver's.

@@ -112,15 +112,16 @@ pub struct VerifiedToken {
     pub claims: Claims,
     /// Which token it is.
     pub digest: TokenDigest,
+    /// How long its session may be idle; `None`: as long as it lives.
+    pub max_idle: Option<TimeDelta>,
 }
-
-impl VerifiedToken {}
 
 /// The keys of this service, and what it puts into tokens.
 pub struct Keys {
     algorithm: Algorithm,
     issuer: String,
     lifetime: TimeDelta,
+    max_idle: Option<TimeDelta>,
     signing: EncodingKey,
     current: Key,
     previous: Option<Key>,
@@ -163,6 +164,7 @@ impl Keys {
             algorithm: config.algorithm,
             issuer: config.issuer.clone(),
             lifetime: TimeDelta::from_std(config.lifetime).unwrap_or(TimeDelta::MAX),
+            max_idle: config.max_idle,
             signing: EncodingKey::from_secret(config.secret_key.expose_secret().as_bytes()),
             current: Key::new(&config.secret_key),
             previous: config.previous_secret_key.as_ref().map(Key::new),
@@ -174,6 +176,12 @@ impl Keys {
     #[must_use]
     pub fn lifetime(&self) -> TimeDelta {
         self.lifetime
+    }
+
+    /// How long a session may be idle; `None`: as long as it lives.
+    #[must_use]
+    pub fn max_idle(&self) -> Option<TimeDelta> {
+        self.max_idle
     }
 
     /// A token for a session that begins `now`.
@@ -229,6 +237,7 @@ impl Keys {
         Ok(VerifiedToken {
             claims,
             digest: TokenDigest::of(token),
+            max_idle: self.max_idle,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Users: what a valid one is made of, and every statement on `people."user"`.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
 use unicode_normalization::UnicodeNormalization;
@@ -271,7 +271,6 @@ pub struct ProfileChanges {
 pub async fn update_profile(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
     changes: &ProfileChanges,
 ) -> Result<Option<User>, sqlx::Error> {
     sqlx::query_as!(
@@ -299,7 +298,7 @@ pub async fn update_profile(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
         changes.user_name.changes(),
         changes.user_name.value(),
         changes.country.changes(),
@@ -337,17 +336,17 @@ impl OwnChange {
 }
 
 /// Sets the password of the user of the live session that `token` belongs to, if it is still the one that was verified:
-/// the one of `password_version`. Gives the reserved attempt back, ends the user's other sessions, and leaves word for the
-/// mail that tells the owner.
+/// the one of `password_version`. Gives the reserved attempt back, ends the user's other sessions, and adds the notice
+/// to the owner to the outbox.
 ///
-/// The new version ends the sessions, however many there are; at most 1,000 are also marked, for whoever reads the table.
+/// The new version ends the sessions, however many there are; at most 1,000 are also marked as logged out, for readers of
+/// the table.
 ///
 /// # Errors
 /// The driver's.
 pub async fn set_password(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
     password_version: i32,
     password_hash: &str,
     reservation: &Reservation,
@@ -385,7 +384,7 @@ pub async fn set_password(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
         password_version,
         password_hash,
         &attempt.keys,
@@ -399,15 +398,14 @@ pub async fn set_password(
 }
 
 /// Deletes the user of the live session that `token` belongs to, with all sessions, if the password is still the one that
-/// was verified. Gives the reserved attempt back, and leaves word for the mail to the former address and for the event by
-/// which others delete what they keep.
+/// was verified. Gives the reserved attempt back, and adds the notice to the former address and the event for other services
+/// to the outbox.
 ///
 /// # Errors
 /// The driver's.
 pub async fn delete(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
     password_version: i32,
     reservation: &Reservation,
 ) -> Result<OwnChange, sqlx::Error> {
@@ -433,7 +431,7 @@ pub async fn delete(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
         password_version,
         &attempt.keys,
         &attempt.forget_after,

@@ -1,12 +1,11 @@
-//! Attempts: how often somebody failed to log in, and how often somebody registered, counted in PostgreSQL so that
-//! neither a cold start nor a second instance forgets. Counts forget by themselves, one attempt after each interval of
-//! theirs. An attempt to log in is counted before the password is hashed and given back after a success, so that
-//! parallel guesses cannot outrun the count.
+//! Attempts: failed log-ins and registrations, counted in PostgreSQL so that neither a cold start nor a second instance
+//! forgets. Counts forget by themselves, one attempt after each interval of theirs. An attempt to log in is counted before
+//! the password is hashed and given back after a success, so that parallel guesses cannot outrun the count.
 
 mod counts;
 mod own;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
@@ -132,7 +131,7 @@ pub async fn reserve_login(
     Ok(Attempt::Reserved(reservation, credentials))
 }
 
-/// As [`reserve_login`], for whoever has a live session and states the account's password again. `None` when the session
+/// As [`reserve_login`], for a logged-in user who confirms the account's password. `None` when the session
 /// that `token` belongs to is not live: then nothing is counted.
 ///
 /// # Errors
@@ -141,7 +140,6 @@ pub async fn reserve_own(
     executor: impl PgExecutor<'_>,
     counts: &LoginCounts,
     token: &VerifiedToken,
-    max_idle: Option<TimeDelta>,
     failed: &[DateTime<Utc>],
 ) -> Result<Option<Attempt>, sqlx::Error> {
     let row = sqlx::query!(
@@ -171,7 +169,7 @@ pub async fn reserve_own(
         token.claims.jti,
         token.claims.sub,
         token.digest.as_str(),
-        max_idle.map(interval),
+        token.max_idle.map(interval),
     )
     .fetch_optional(executor)
     .await?;
@@ -268,7 +266,7 @@ impl Reservation {
 pub enum Registration {
     /// Counted; may go on.
     Reserved,
-    /// The userid is taken. Counted all the same: somebody may be trying names.
+    /// The userid is taken. Counted all the same: a client may be trying names.
     Taken,
     /// Not counted, since there were too many.
     TooMany {
@@ -309,7 +307,7 @@ pub async fn reserve_registration(
 }
 
 /// Removes at most `most` of the rows that count nothing any more. How many it removed: fewer than `most` when no others
-/// are left, but for those that somebody is counting on at this moment.
+/// are left, except those that are being counted on.
 ///
 /// # Errors
 /// The driver's.

@@ -82,8 +82,14 @@ impl From<Event> for Request {
 /// The request in the event `json`.
 #[must_use]
 pub fn request(json: &str) -> Request {
+    request_of(&members(json), !json.starts_with('{'))
+}
+
+/// The request in an event with these members; `unreadable` as in [`Gateway`].
+#[must_use]
+pub fn request_of(members: &[(Text, &str)], unreadable: bool) -> Request {
     let mut event = Parts::default();
-    event.read(json);
+    event.read(members);
     let mut request = Request::new(body(event.body, event.is_base64));
     *request.method_mut() = event
         .method
@@ -106,15 +112,9 @@ pub fn request(json: &str) -> Request {
             Some(format!("{} {resource}", request.method()))
         }),
         domain_name: event.domain_name.and_then(string),
-        path_parameters: event
-            .path_parameters
-            .map(members)
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
-            .collect(),
+        path_parameters: event.path_parameters.map(strings).unwrap_or_default(),
         authorizer: event.authorizer.map(authorizer_context).unwrap_or_default(),
-        unreadable: !json.starts_with('{'),
+        unreadable,
     };
     request.extensions_mut().insert(gateway);
     request
@@ -144,9 +144,9 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn read(&mut self, event: &'a str) {
-        for (name, value) in members(event) {
-            match &*name {
+    fn read(&mut self, event: &[(Text<'a>, &'a str)]) {
+        for &(ref name, value) in event {
+            match &**name {
                 b"headers" => self.headers = Some(value),
                 b"multiValueHeaders" => self.multi_value_headers = Some(value),
                 b"body" => self.body = Some(value),
@@ -188,10 +188,13 @@ impl<'a> Parts<'a> {
 
 /// The strings in the context of a Lambda authorizer. An HTTP API nests them one level deeper than a REST API.
 fn authorizer_context(json: &str) -> Vec<(String, String)> {
-    let context = members(json);
-    let lambda = context.iter().find(|(name, _)| &**name == b"lambda");
-    let context = lambda.map_or(context.clone(), |(_, lambda)| members(lambda));
-    context
+    let lambda = members(json).into_iter().find(|(name, _)| &**name == b"lambda");
+    strings(lambda.map_or(json, |(_, lambda)| lambda))
+}
+
+/// Those members of a JSON object that are strings.
+fn strings(json: &str) -> Vec<(String, String)> {
+    members(json)
         .into_iter()
         .filter_map(|(name, value)| Some((string(name)?, string(text(value)?)?)))
         .collect()

@@ -108,14 +108,14 @@ impl Bench {
     }
 
     pub async fn bare_me(&mut self, token: &VerifiedToken) {
-        let session = sessions::find_live(&mut self.connection, token, None).await;
+        let session = sessions::find_live(&mut self.connection, token).await;
         let user = session.expect("it answers").map(|session| session.user);
         assert_eq!(user.as_ref(), Some(&self.user));
     }
 
     pub async fn bare_logout(&mut self, token: &VerifiedToken) {
         assert!(
-            sessions::end(&mut self.connection, token, None)
+            sessions::end(&mut self.connection, token)
                 .await
                 .expect("it answers")
         );
