@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod authorizer;
+pub mod courier;
 pub mod credentials;
 pub mod docs;
 pub mod health;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Function> {
         invoked("authorizer", Authenticator::NEEDS),
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
+        invoked("courier", &[]),
     ]
 }
 
