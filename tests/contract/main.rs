@@ -7,6 +7,7 @@ mod authorizer;
 mod behind_authorizer;
 mod body;
 mod concurrency;
+mod courier;
 mod credentials;
 mod deployment;
 mod docs;
