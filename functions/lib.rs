@@ -12,6 +12,7 @@ pub mod login;
 pub mod logout;
 pub mod me;
 pub mod migrate;
+pub mod outbox;
 pub mod purge;
 pub mod register;
 
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Function> {
         invoked("authorizer", Authenticator::NEEDS),
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
+        invoked("outbox", &[Need::Database, Need::Keys]),
         invoked("courier", &[]),
     ]
 }

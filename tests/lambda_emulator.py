@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sends API Gateway events to the release binary of every function under the Lambda Runtime Interface Emulator.
 
-    cargo build --release --workspace
+    sam build
     DATABASE_URL=postgres://… tests/lambda_emulator.py --emulator PATH/aws-lambda-rie-x86_64
 
 The emulator is part of the SAM CLI's Python package: samcli/local/rapid/aws-lambda-rie-x86_64.
@@ -45,13 +45,21 @@ INVALID_TOKEN = {"www-authenticate": 'Bearer realm="people", error="invalid_toke
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 path = lambda text: pathlib.Path(text).resolve()  # the functions are started in another directory
 parser.add_argument("--emulator", type=path, required=True)
-parser.add_argument("--binaries", type=path, default=ROOT / "target/release")
+parser.add_argument("--binaries", type=path, default=ROOT / ".aws-sam/build",
+                    help="default: those of `sam build`; or cargo's, like target/debug")
 parser.add_argument("--database-url", default=os.environ.get("DATABASE_URL"), help="default: the variable DATABASE_URL")
 options = parser.parse_args()
 if not options.database_url:
     parser.error("set DATABASE_URL or give --database-url")
 
 SECRET_KEY = secrets.token_hex(32)
+
+
+def binary(function):
+    built = options.binaries / function.capitalize() / "bootstrap"
+    return built if built.exists() else options.binaries / function
+
+
 work = tempfile.TemporaryDirectory(prefix="lambda-emulator-")
 results = {True: 0, False: 0}
 
@@ -90,7 +98,7 @@ class Emulator:
         self.log = pathlib.Path(work.name) / f"{function}-{self.port}.log"
         self.process = subprocess.Popen(
             [options.emulator, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
-             "--runtime-api-address", f"127.0.0.1:{runtime_port}", options.binaries / function],
+             "--runtime-api-address", f"127.0.0.1:{runtime_port}", binary(function)],
             env=environment(database_url), cwd=work.name, stdin=subprocess.DEVNULL,
             stdout=self.log.open("w"), stderr=subprocess.STDOUT, start_new_session=True)
         Emulator.running.append(self)
@@ -362,7 +370,7 @@ def short_key(function):
     # A runtime API that refuses connections: a function that starts ends immediately too, but with another message.
     runtime_api = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{free_ports(1)[0]}"}
     try:
-        done = subprocess.run([options.binaries / function], env=environment(options.database_url, key) | runtime_api,
+        done = subprocess.run([binary(function)], env=environment(options.database_url, key) | runtime_api,
                               cwd=work.name, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
     except subprocess.TimeoutExpired:
         check(f"{function}: refuses a SECRET_KEY of 31 bytes", False, "it runs")
