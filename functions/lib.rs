@@ -2,6 +2,7 @@
 //! the emulator and `sam local` read it.
 
 pub mod account;
+pub mod admin;
 pub mod authorizer;
 pub mod credentials;
 pub mod docs;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Function> {
         invoked("authorizer", Authenticator::NEEDS),
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
+        invoked("admin", &[Need::Database]),
     ]
 }
 

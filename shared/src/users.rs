@@ -1,5 +1,7 @@
 //! Users: what a valid one is made of, and every statement on `people."user"`.
 
+pub mod operators;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
