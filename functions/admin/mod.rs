@@ -88,7 +88,7 @@ pub async fn handle(admin: &Admin, event: &str) -> Result<Value, DatabaseError> 
         reason: reason.as_deref(),
         action,
         outcome: match &outcome {
-            Ok(_) => "done",
+            Ok(_) => done.outcome.unwrap_or("done"),
             Err(Stop::NotFound) => "not_found",
             Err(Stop::Refused(_)) => "refused",
             Err(Stop::Database(_)) => "failed",
@@ -115,6 +115,8 @@ struct Done {
     user_id: Option<Uuid>,
     /// The number of users that were found or written, where that may be another than one.
     users: Option<usize>,
+    /// If it is another than `done`.
+    outcome: Option<&'static str>,
     events: Vec<SecurityEvent>,
 }
 
@@ -278,6 +280,7 @@ impl Admin {
             mut refused,
             dry_run,
         } = users;
+        done.outcome = dry_run.then_some("dry_run");
         let dry_run = dry_run || !refused.is_empty();
         let text = serde_json::to_string(&valid).map_err(|error| DatabaseError::Defect(error.to_string()))?;
         let arguments = (text, dry_run);
@@ -296,6 +299,9 @@ impl Admin {
         });
         refused.extend(taken);
         refused.sort_by_key(|user| user.index);
+        if !refused.is_empty() {
+            done.outcome = Some("refused");
+        }
         let mut made: HashMap<String, Uuid> = HashMap::new();
         made.extend(import.made.into_iter().map(|(user_id, userid)| (userid, user_id)));
         done.users = Some(made.len());

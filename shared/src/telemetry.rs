@@ -214,7 +214,7 @@ pub struct OperatorAction<'a> {
     pub reason: Option<&'a str>,
     /// What; absent if there is no such action.
     pub action: Option<&'a str>,
-    /// `done`, `not_found`, `refused` or `failed`.
+    /// `done`, `dry_run`, `not_found`, `refused` or `failed`.
     pub outcome: &'a str,
     /// The user whom it was to be done to.
     pub user_id: Option<Uuid>,
