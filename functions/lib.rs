@@ -4,6 +4,7 @@
 pub mod account;
 pub mod admin;
 pub mod authorizer;
+pub mod courier;
 pub mod credentials;
 pub mod docs;
 pub mod health;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Function> {
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
         invoked("admin", &[Need::Database]),
+        invoked("courier", &[]),
     ]
 }
 

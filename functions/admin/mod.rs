@@ -11,6 +11,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use shared::config::{self, ConfigError, DatabaseConfig, Environment};
 use shared::database::{Database, DatabaseError, one_request};
+use shared::http::cannot_start;
 use shared::http::event::Event;
 use shared::telemetry::{self, OperatorAction, SecurityEvent};
 use shared::users::operators::{self, Account, Asked, Invited, Wanted};
@@ -50,10 +51,8 @@ impl Admin {
 /// When the Lambda runtime API cannot be reached.
 pub async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::init(telemetry::standard_output);
-    let admin = &Admin::from_environment(&Environment::of_process()).unwrap_or_else(|error| {
-        tracing::error!(%error, "cannot start");
-        std::process::exit(1)
-    });
+    let admin = Admin::from_environment(&Environment::of_process());
+    let admin = &admin.unwrap_or_else(|error| cannot_start(&error));
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Event>| {
         let span = tracing::info_span!("invocation", request_id = event.context.request_id);
         let answer = handle(admin, event.payload.json()).instrument(span.clone()).await;

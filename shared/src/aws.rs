@@ -1,12 +1,13 @@
-//! AWS: secrets in Secrets Manager, and IAM tokens for RDS. The SDK is set up only when a setting needs it, since that
-//! costs milliseconds of a cold start.
+//! AWS: secrets in Secrets Manager, IAM tokens for RDS, and the set-up of the SDK. That is done only when a setting
+//! needs it, since it costs milliseconds of a cold start.
 
 use std::time::{Duration, SystemTime};
 
+use aws_config::BehaviorVersion;
+pub use aws_config::SdkConfig;
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::meta::region::ProvideRegion as _;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
@@ -145,27 +146,29 @@ impl Aws {
     }
 
     async fn config(&self) -> &SdkConfig {
-        self.0
-            .get_or_init(|| async {
-                let https = aws_smithy_http_client::Builder::new()
-                    .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-                    .build_https();
-                let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
-                // Not the SDK's default chain of sources: Lambda provides credentials and region in the environment, and
-                // the code for other sources (profiles, roles, instance metadata) was a seventh of a function's size.
-                let mut config = SdkConfig::builder()
-                    .behavior_version(BehaviorVersion::latest())
-                    .region(EnvironmentVariableRegionProvider::new().region().await)
-                    .credentials_provider(SharedCredentialsProvider::new(
-                        EnvironmentVariableCredentialsProvider::new(),
-                    ))
-                    .http_client(https)
-                    .timeout_config(timeouts);
-                config.set_endpoint_url(config::aws_endpoint_url());
-                config.build()
-            })
-            .await
+        self.0.get_or_init(|| sdk_config(CALL_TIMEOUT)).await
     }
+}
+
+/// Sets up the SDK from the environment: region, credentials, endpoint. `call_timeout` is that of a call with its
+/// retries.
+pub async fn sdk_config(call_timeout: Duration) -> SdkConfig {
+    let https = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder().operation_timeout(call_timeout).build();
+    // Not the SDK's default chain of sources: Lambda provides credentials and region in the environment, and the code
+    // for other sources (profiles, roles, instance metadata) was a seventh of a function's size.
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(EnvironmentVariableRegionProvider::new().region().await)
+        .credentials_provider(SharedCredentialsProvider::new(
+            EnvironmentVariableCredentialsProvider::new(),
+        ))
+        .http_client(https)
+        .timeout_config(timeouts);
+    config.set_endpoint_url(config::aws_endpoint_url());
+    config.build()
 }
 
 fn no_credentials() -> AwsError {

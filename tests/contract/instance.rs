@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use functions::{authorizer, logout, me};
+use functions::{authorizer, courier, logout, me};
 use serde_json::{Value, json};
 use shared::http;
 use tokio::io::AsyncReadExt as _;
@@ -25,6 +25,9 @@ use crate::proxy::{Link, Proxy};
 /// Far more than anything here takes.
 const BOUND: Duration = Duration::from_mins(1);
 
+/// A deadline that no invocation reaches, in milliseconds since 1970.
+pub const FAR: u64 = 9_999_999_999_999;
+
 #[tokio::test]
 #[ignore = "a process that the tests below start"]
 async fn function() {
@@ -32,6 +35,7 @@ async fn function() {
         Ok("me") => http::run(&me::ROUTES).await.expect("it runs"),
         Ok("logout") => http::run(&logout::ROUTES).await.expect("it runs"),
         Ok("authorizer") => authorizer::run().await.expect("it runs"),
+        Ok("courier") => courier::run().await.expect("it runs"),
         _ => {}
     }
 }
@@ -39,20 +43,20 @@ async fn function() {
 /// The runtime API: returns events and receives responses.
 struct RuntimeApi {
     polls: mpsc::UnboundedSender<()>,
-    events: Mutex<mpsc::UnboundedReceiver<Value>>,
+    events: Mutex<mpsc::UnboundedReceiver<(Value, u64)>>,
     answers: mpsc::UnboundedSender<String>,
 }
 
 impl RuntimeApi {
     async fn next(State(api): State<Arc<Self>>) -> impl IntoResponse {
         let _ = api.polls.send(());
-        let event = api.events.lock().await.recv().await.unwrap_or_default();
+        let (event, deadline) = api.events.lock().await.recv().await.unwrap_or_default();
         let headers = [
-            ("lambda-runtime-aws-request-id", "1"),
-            ("lambda-runtime-deadline-ms", "9999999999999"),
+            ("lambda-runtime-aws-request-id", "1".to_owned()),
+            ("lambda-runtime-deadline-ms", deadline.to_string()),
             (
                 "lambda-runtime-invoked-function-arn",
-                "arn:aws:lambda:eu-central-1:1:function:f",
+                "arn:aws:lambda:eu-central-1:1:function:f".to_owned(),
             ),
         ];
         (headers, event.to_string())
@@ -66,16 +70,22 @@ impl RuntimeApi {
 }
 
 /// An instance of a function.
-struct Instance {
+pub struct Instance {
     process: Child,
     polls: mpsc::UnboundedReceiver<()>,
-    events: mpsc::UnboundedSender<Value>,
+    events: mpsc::UnboundedSender<(Value, u64)>,
     answers: mpsc::UnboundedReceiver<String>,
 }
 
 impl Instance {
     /// Starts one on a database, with additional environment variables.
     async fn start(function: &str, database: &Database, variables: &[(&str, &str)]) -> Self {
+        let own = [("DATABASE_URL", &*database.url), ("SECRET_KEY", SECRET_KEY)];
+        Self::start_with(function, &[&own, variables].concat()).await
+    }
+
+    /// Starts one with these environment variables.
+    pub async fn start_with(function: &str, variables: &[(&str, &str)]) -> Self {
         let (polls, polled) = mpsc::unbounded_channel();
         let (events, to_come) = mpsc::unbounded_channel();
         let (answers, answered) = mpsc::unbounded_channel();
@@ -102,8 +112,6 @@ impl Instance {
                 ("AWS_LAMBDA_FUNCTION_NAME", function),
                 ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
                 ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
-                ("DATABASE_URL", &database.url),
-                ("SECRET_KEY", SECRET_KEY),
             ])
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -126,10 +134,15 @@ impl Instance {
             .expect("a poll");
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let process = self.process.id().expect("it runs").to_string();
         let sent = Command::new("kill").args([signal, &process]).status();
         assert!(sent.expect("kill").success());
+    }
+
+    /// Sends an event, without waiting for the answer.
+    pub fn send(&self, event: Value, deadline: u64) {
+        self.events.send((event, deadline)).expect("it listens");
     }
 
     /// Sends an event. Returns the status of the response.
@@ -139,8 +152,13 @@ impl Instance {
     }
 
     /// Hands it an event; its answer, or what it tells of its failure.
-    async fn answer(&mut self, event: Value) -> Value {
-        self.events.send(event).expect("it listens");
+    pub async fn answer(&mut self, event: Value) -> Value {
+        self.answer_by(event, FAR).await
+    }
+
+    /// Hands it an event, with a deadline in milliseconds since 1970.
+    pub async fn answer_by(&mut self, event: Value, deadline: u64) -> Value {
+        self.send(event, deadline);
         let answer = timeout(BOUND, self.answers.recv())
             .await
             .expect("in time")
@@ -149,8 +167,13 @@ impl Instance {
     }
 
     /// Ends it; the lines that it has logged.
-    async fn log(mut self) -> Vec<Value> {
+    pub async fn log(self) -> Vec<Value> {
         self.signal("-TERM");
+        self.ended().await
+    }
+
+    /// Waits for its end; the lines that it has logged.
+    pub async fn ended(mut self) -> Vec<Value> {
         let mut output = self.process.stdout.take().expect("a pipe");
         let mut text = String::new();
         let read = timeout(BOUND, output.read_to_string(&mut text)).await;
@@ -191,7 +214,7 @@ async fn an_instance_frozen_at_its_first_poll_already_has_its_connection() {
     // Longer than a connection is used without a ping.
     tokio::time::sleep(Duration::from_secs(2)).await;
     proxy.round_trips();
-    instance.events.send(event("me", &token)).expect("it listens");
+    instance.send(event("me", &token), FAR);
     instance.signal("-CONT");
     let answer = timeout(BOUND, instance.answers.recv())
         .await

@@ -8,6 +8,7 @@ mod authorizer;
 mod behind_authorizer;
 mod body;
 mod concurrency;
+mod courier;
 mod credentials;
 mod deployment;
 mod docs;

@@ -12,5 +12,5 @@ mod trusted_proxy;
 pub use reply::{HEADERS, RefusedFields, Reply, RetryAfter};
 pub use request::{path_parameter, request_id, source_address, user_agent};
 pub use route::{Handler, Route, Served, served};
-pub use runtime::{Instance, answer, now, observe, run, serve};
+pub use runtime::{Instance, answer, cannot_start, now, observe, run, serve};
 pub use trusted_proxy::resolve_source_address;

@@ -91,7 +91,7 @@ impl<S: State> Instance<S> {
 }
 
 /// Stops startup with an error that a retry would not fix.
-fn cannot_start(error: &impl std::fmt::Display) -> ! {
+pub fn cannot_start(error: &impl std::fmt::Display) -> ! {
     tracing::error!(%error, "cannot start");
     std::process::exit(1);
 }

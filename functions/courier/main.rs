@@ -1,0 +1,6 @@
+//! The Lambda function `courier`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    functions::courier::run().await
+}
