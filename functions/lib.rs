@@ -13,6 +13,7 @@ pub mod login;
 pub mod logout;
 pub mod me;
 pub mod migrate;
+pub mod outbox;
 pub mod purge;
 pub mod register;
 
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Function> {
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
         invoked("admin", &[Need::Database]),
+        invoked("outbox", &[Need::Database, Need::Keys]),
         invoked("courier", &[]),
     ]
 }

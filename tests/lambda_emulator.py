@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sends API Gateway events to the release binary of every function under the Lambda Runtime Interface Emulator.
 
-    cargo build --release --workspace
+    sam build
     DATABASE_URL=postgres://… tests/lambda_emulator.py --emulator PATH/aws-lambda-rie-x86_64
 
 The emulator is part of the SAM CLI's Python package: samcli/local/rapid/aws-lambda-rie-x86_64.
@@ -32,6 +32,8 @@ FUNCTIONS = {name: function for name, function in ALL.items() if function["route
 DOCS = "docs"
 # Invoked by gateways, without a route.
 AUTHORIZER = "authorizer"
+# Invoked by operators, without a route.
+ADMIN = "admin"
 HEADERS = {
     "content-type": "application/json",
     "cache-control": "no-store",
@@ -45,13 +47,21 @@ INVALID_TOKEN = {"www-authenticate": 'Bearer realm="people", error="invalid_toke
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 path = lambda text: pathlib.Path(text).resolve()  # the functions are started in another directory
 parser.add_argument("--emulator", type=path, required=True)
-parser.add_argument("--binaries", type=path, default=ROOT / "target/release")
+parser.add_argument("--binaries", type=path, default=ROOT / ".aws-sam/build",
+                    help="default: those of `sam build`; or cargo's, like target/debug")
 parser.add_argument("--database-url", default=os.environ.get("DATABASE_URL"), help="default: the variable DATABASE_URL")
 options = parser.parse_args()
 if not options.database_url:
     parser.error("set DATABASE_URL or give --database-url")
 
 SECRET_KEY = secrets.token_hex(32)
+
+
+def binary(function):
+    built = options.binaries / function.capitalize() / "bootstrap"
+    return built if built.exists() else options.binaries / function
+
+
 work = tempfile.TemporaryDirectory(prefix="lambda-emulator-")
 results = {True: 0, False: 0}
 
@@ -90,7 +100,7 @@ class Emulator:
         self.log = pathlib.Path(work.name) / f"{function}-{self.port}.log"
         self.process = subprocess.Popen(
             [options.emulator, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
-             "--runtime-api-address", f"127.0.0.1:{runtime_port}", options.binaries / function],
+             "--runtime-api-address", f"127.0.0.1:{runtime_port}", binary(function)],
             env=environment(database_url), cwd=work.name, stdin=subprocess.DEVNULL,
             stdout=self.log.open("w"), stderr=subprocess.STDOUT, start_new_session=True)
         Emulator.running.append(self)
@@ -287,6 +297,30 @@ def authorizer(emulators, emulator):
     check("authorizer: logs no token", token not in log, "it does")
 
 
+def administration(emulators, emulator):
+    """An operator disables a user and enables the user again. Each invocation logs one line."""
+    userid = f"ev-{secrets.token_hex(4)[:7]}"
+    emulators["register"].invoke(load("register", userid))
+    token = json.loads(emulators["login"].invoke(load("login", userid))[0]["body"])["data"]["access_token"]
+
+    def invoke(**members):
+        return emulator.invoke({"by": "emulator", "reason": "test"} | members)[0]
+
+    for action, status, code in [("disable", 401, 40103), ("enable", 200, 1)]:
+        users = invoke(action=action, userid=userid).get("users", [])
+        check(f"admin: {action}", [user["disabled_at"] is None for user in users] == [action == "enable"], users)
+        call(emulators["me"], f"admin: me after {action}", load("me", userid, token), status, code)
+    for members, expected in [({"action": "enable", "userid": f"{userid}-x"}, "there is no such user"),
+                              ({"action": "enable"}, "one of user_id, userid and email is required"),
+                              ({"action": "ask_reset", "userid": userid}, "no mail is set up: MAIL_FROM is missing")]:
+        answer = invoke(**members)
+        check(f"admin: {expected}", answer == {"error": expected}, answer)
+    time.sleep(0.2)  # the emulator copies the log
+    log = emulator.log.read_text()
+    check("admin: one line each", log.count('"event":"authz_admin"') == 5, log)
+    check("admin: logs no userid", userid not in log, "it does")
+
+
 def documentation(emulator):
     """Pages have other headers than the envelope, and compressed files are sent as Base64."""
     for suffix in ["", "-rest"]:
@@ -354,6 +388,8 @@ def dead_database(title, database_url, token):
     answer, took = Emulator(AUTHORIZER, database_url).invoke(authorizer_event("http", f"Bearer {token}"))
     check(f"database {title}: authorizer fails", "errorMessage" in answer and "isAuthorized" not in answer, answer)
     check(f"database {title}: authorizer fails within 3 s", took < 3, f"{took:.2f} s")
+    answer, _ = Emulator(ADMIN, database_url).invoke({"action": "find", "userid": "x", "by": "emulator", "reason": "test"})
+    check(f"database {title}: admin fails", "errorMessage" in answer and "error" not in answer, answer)
 
 
 def short_key(function):
@@ -362,7 +398,7 @@ def short_key(function):
     # A runtime API that refuses connections: a function that starts ends immediately too, but with another message.
     runtime_api = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{free_ports(1)[0]}"}
     try:
-        done = subprocess.run([options.binaries / function], env=environment(options.database_url, key) | runtime_api,
+        done = subprocess.run([binary(function)], env=environment(options.database_url, key) | runtime_api,
                               cwd=work.name, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
     except subprocess.TimeoutExpired:
         check(f"{function}: refuses a SECRET_KEY of 31 bytes", False, "it runs")
@@ -387,6 +423,7 @@ try:
         log = emulators[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")
     authorizer(emulators, Emulator(AUTHORIZER, options.database_url))
+    administration(emulators, Emulator(ADMIN, options.database_url))
     documentation(Emulator(DOCS, database_url=None))
     for name, function in ALL.items():
         if "keys" in function["needs"]:

@@ -297,6 +297,8 @@ def invoke_every_function(sam):
     expect("Me", 401, 40103, token)
     answer = sam.invoke("Authorizer", authorizer_event("http", f"Bearer {token}"))
     check("sam local invoke Authorizer after the log-out: refused", answer == {"isAuthorized": False}, answer)
+    answer = sam.invoke("Admin", {"action": "find", "userid": "nobody", "by": "sam_local.py", "reason": "test"})
+    check(f"sam local invoke Admin: {answer}", answer == {"users": []}, answer)
     answer = sam.invoke("Purge", {})
     check(f"sam local invoke Purge: {answer}", answer.get("sessions") == 0 and answer.get("complete"), answer)
     expected = {function["name"] for function in functions()}

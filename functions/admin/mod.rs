@@ -40,7 +40,7 @@ impl Admin {
         Ok(Self {
             database: Database::new(DatabaseConfig::from_environment(environment)?),
             max_idle: config::max_idle(environment)?,
-            sends_mail: environment.text("MAIL_FROM").is_some(),
+            sends_mail: config::mail_is_set_up(environment),
         })
     }
 }

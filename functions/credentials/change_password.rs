@@ -3,8 +3,7 @@
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
 use shared::app::App;
-use shared::attempts;
-use shared::error::{Error, FieldError};
+use shared::error::Error;
 use shared::http::Reply;
 use shared::http::body::Members;
 use shared::password::Password;
@@ -50,26 +49,14 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
     let owner = Owner::verify(app, request, current, now, wrong).await?;
     let user = &owner.user;
     let context = [
-        Some(&*user.userid),
-        Some(&*user.user_name),
+        Some(user.userid.as_str()),
+        Some(user.user_name.as_str()),
         user.email.as_deref(),
         user.phone.as_deref(),
     ];
-    let context: Vec<&str> = context.into_iter().flatten().collect();
     let new = match app.passwords.policy().check(&new, &context) {
         Ok(new) => new,
-        Err(message) => {
-            // The current password was right, so the attempt does not count.
-            app.database
-                .write(&owner.reservation, |connection, reservation| {
-                    Box::pin(attempts::give_back(connection, reservation))
-                })
-                .await?;
-            return Err(Error::Refused(vec![FieldError {
-                field: "new_password",
-                message,
-            }]));
-        }
+        Err(message) => return Err(owner.refuse(app, "new_password", message).await),
     };
     let hash = app.passwords.hash(new).await?;
     let outcome = app
@@ -105,5 +92,7 @@ fn parse(request: &Request) -> Result<(Password, String), Error> {
 }
 
 fn wrong(user_id: Uuid) -> SecurityEvent {
-    SecurityEvent::PasswordChangeFail { user_id }
+    SecurityEvent::PasswordChangeFail {
+        user_id: Some(user_id),
+    }
 }

@@ -5,12 +5,13 @@ use lambda_http::Request;
 use shared::app::App;
 use shared::attempts::{self, LoginCounts, Reservation};
 use shared::auth::{admitted, not_live, verified_token};
-use shared::error::Error;
+use shared::error::{Error, FieldError};
 use shared::http;
 use shared::password::{Password, Verdict};
 use shared::telemetry::SecurityEvent;
 use shared::token::VerifiedToken;
 use shared::users::{Credentials, OwnChange, User, UserId};
+use shared::validation::ValidationError;
 use uuid::Uuid;
 
 /// A user with a live session who has confirmed the password.
@@ -61,6 +62,17 @@ impl Owner {
                 app.attempts.note_failure(reservation);
                 Err(Error::WrongOwnPassword(wrong(user.user_id)))
             }
+        }
+    }
+
+    /// The error for a refused new value. The password was right, so the attempt is given back and does not count.
+    pub async fn refuse(&self, app: &App, field: &'static str, message: ValidationError) -> Error {
+        let given_back = app.database.write(&self.reservation, |connection, reservation| {
+            Box::pin(attempts::give_back(connection, reservation))
+        });
+        match given_back.await {
+            Ok(()) => Error::Refused(vec![FieldError { field, message }]),
+            Err(error) => error.into(),
         }
     }
 

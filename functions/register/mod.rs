@@ -173,7 +173,6 @@ fn parse(request: &Request, policy: &PasswordPolicy) -> Result<(NewUser, Passwor
         email.as_deref(),
         phone.as_deref(),
     ];
-    let context: Vec<&str> = context.into_iter().flatten().collect();
     let password = members.required("password", |typed| policy.check(typed, &context));
     members.finish()?;
     // `finish` has returned an error if one of these was rejected.

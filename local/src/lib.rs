@@ -4,6 +4,7 @@ pub mod arguments;
 pub mod containers;
 pub mod env_file;
 pub mod example;
+pub mod mail;
 pub mod origins;
 pub mod postgres;
 pub mod request_log;

@@ -12,10 +12,10 @@ use local::arguments::{Arguments, HELP};
 use local::containers::{self, Gateway};
 use local::postgres::{Error as PostgresError, Server};
 use local::settings::{self, Settings};
-use local::{request_log, server};
+use local::{mail, request_log, server};
 use shared::app::App;
 use shared::aws;
-use shared::config::{Config, Credentials, DatabaseConfig, Environment};
+use shared::config::{Config, Credentials, DatabaseConfig, Environment, LinkPages, LinkScheme};
 use shared::database::Migration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,6 +62,9 @@ async fn run() -> Result<(), Failure> {
     let mut environment = settings::environment(&directory)?;
     let settings = Settings::from_environment(&environment)?;
     let listener = listen(settings.address).await?;
+    let here = here(listener.local_addr()?);
+    settings::set_mail_defaults(&mut environment, here);
+    let pages = LinkPages::from_environment(&environment, LinkScheme::HttpToo)?;
 
     let state = directory.join(".local");
     let gateway = arguments.sam.then(Gateway::find).transpose()?;
@@ -94,8 +97,19 @@ async fn run() -> Result<(), Failure> {
             () = &mut stop => return Ok(()),
         };
         let data = embedded.as_ref().map(|embedded| embedded.data.as_path());
-        announce(listener.local_addr()?, &place, data, sam.as_deref());
-        serve(listener, server::router(Arc::new(app)), stop).await?;
+        announce(listener.local_addr()?, here, &place, data, sam.as_deref());
+        let app = Arc::new(app);
+        let router = server::router(app.clone());
+        let sending = async {
+            match &pages {
+                Some(pages) => mail::print_outgoing(&app, pages).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            outcome = serve(listener, router, stop) => outcome?,
+            () = sending => {}
+        }
         Ok(())
     }
     .await;
@@ -242,7 +256,16 @@ fn place(database: &DatabaseConfig) -> String {
     format!("{server}/{}", options.get_database().unwrap_or_default())
 }
 
-fn announce(address: SocketAddr, place: &str, data: Option<&Path>, sam: Option<&Path>) {
+/// The address of `listening` for programs on this machine.
+fn here(listening: SocketAddr) -> SocketAddr {
+    match listening {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
+        address => address,
+    }
+}
+
+fn announce(address: SocketAddr, here: SocketAddr, place: &str, data: Option<&Path>, sam: Option<&Path>) {
     let database = match data {
         Some(data) => format!(
             "embedded PostgreSQL at {place}\nData directory: {} (kept between runs)",
@@ -256,11 +279,6 @@ fn announce(address: SocketAddr, place: &str, data: Option<&Path>, sam: Option<&
             file.display()
         )
     });
-    let here = match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
-        address => address,
-    };
     let banner = format!(
         "Listening on http://{address}\n\
          Database: {database}\n\

@@ -52,6 +52,14 @@ impl Settings {
     }
 }
 
+/// Sets what mails need, unless it is set: they are printed, and their links open the pages of the example client, which is
+/// served at `here`.
+pub fn set_mail_defaults(environment: &mut Environment, here: SocketAddr) {
+    environment.set_default("MAIL_FROM", "people@localhost");
+    environment.set_default("APP_RESET_URL", format!("http://{here}/reset-password"));
+    environment.set_default("APP_EMAIL_URL", format!("http://{here}/confirm-email"));
+}
+
 /// The directory of the checkout: the nearest one at or above the working directory with a `Cargo.lock`, so that `local`
 /// can be started from any of its subdirectories. Outside a checkout, the working directory.
 ///

@@ -9,9 +9,10 @@ use crate::attempts::OwnAttempts;
 use crate::aws::{self, AwsError};
 use crate::config::{
     Config, ConfigError, DatabaseConfig, Environment, Limits, PasswordConfig, TokenConfig, TrustedProxy,
-    origins_from_environment,
+    mail_is_set_up, origins_from_environment,
 };
 use crate::database::Database;
+use crate::links::LinkKeys;
 use crate::origins::Origins;
 use crate::password::Passwords;
 use crate::token::Keys;
@@ -62,6 +63,10 @@ pub struct App {
     pub attempts: Arc<OwnAttempts>,
     /// Origins whose web pages may call the service.
     pub origins: Origins,
+    /// Makes and verifies the links in mails.
+    pub links: Arc<LinkKeys>,
+    /// Whether mails are sent; otherwise the endpoints that need them do not exist.
+    pub mail: bool,
 }
 
 /// Why a function cannot start.
@@ -80,6 +85,8 @@ impl App {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
+            links: Arc::new(LinkKeys::new(&config.tokens)),
+            mail: config.mail,
             database: Arc::new(Database::new(config.database)),
             passwords: Arc::new(Passwords::new(&config.passwords)),
             keys: Arc::new(Keys::new(&config.tokens)),
@@ -101,6 +108,7 @@ impl State for App {
             limits: Limits::from_environment(environment)?,
             trusted_proxy: TrustedProxy::from_environment(environment)?,
             origins: origins_from_environment(environment)?,
+            mail: mail_is_set_up(environment),
             tokens: TokenConfig::from_environment(&aws::with_secret_keys(environment).await?)?,
         }))
     }

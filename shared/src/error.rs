@@ -47,6 +47,8 @@ pub enum Error {
     MethodNotAllowed,
     /// The userid is taken.
     UseridTaken,
+    /// The link is malformed, forged, used, superseded or expired, or its user is gone or disabled.
+    InvalidLink(SecurityEvent),
     /// The body is over 16 KiB.
     BodyTooLarge,
     /// The endpoint does not accept the content type.
@@ -92,7 +94,7 @@ impl Error {
             Self::WrongCredentials { .. } => Self::NoCredentials,
             Self::NoCredentials => Self::TokenNotLive { user_id: None },
             Self::TokenNotLive { .. } => {
-                Self::WrongOwnPassword(SecurityEvent::PasswordChangeFail { user_id: Uuid::nil() })
+                Self::WrongOwnPassword(SecurityEvent::PasswordChangeFail { user_id: None })
             }
             Self::WrongOwnPassword(_) => Self::AccountDisabled {
                 user_id: Uuid::nil(),
@@ -102,7 +104,8 @@ impl Error {
             Self::NotFound => Self::SessionNotFound,
             Self::SessionNotFound => Self::MethodNotAllowed,
             Self::MethodNotAllowed => Self::UseridTaken,
-            Self::UseridTaken => Self::BodyTooLarge,
+            Self::UseridTaken => Self::InvalidLink(SecurityEvent::LinkRefused { user_id: None }),
+            Self::InvalidLink(_) => Self::BodyTooLarge,
             Self::BodyTooLarge => Self::UnsupportedMediaType,
             Self::UnsupportedMediaType => Self::Refused(vec![FieldError {
                 field: "password",
@@ -130,6 +133,7 @@ impl Error {
             Self::NotFound | Self::SessionNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UseridTaken => StatusCode::CONFLICT,
+            Self::InvalidLink(_) => StatusCode::GONE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -153,6 +157,7 @@ impl Error {
             Self::SessionNotFound => 40402,
             Self::MethodNotAllowed => 40501,
             Self::UseridTaken => 40901,
+            Self::InvalidLink(_) => 41001,
             Self::BodyTooLarge => 41301,
             Self::UnsupportedMediaType => 41501,
             Self::Refused(_) => 42201,
@@ -176,6 +181,7 @@ impl Error {
             Self::SessionNotFound => "There is no such session.",
             Self::MethodNotAllowed => "The path has no such method.",
             Self::UseridTaken => "The userid is taken.",
+            Self::InvalidLink(_) => "The link is not valid or no longer valid.",
             Self::BodyTooLarge => "The body is larger than 16 KiB.",
             Self::UnsupportedMediaType => "The content type is not supported.",
             Self::Refused(_) => "At least one field was refused.",
@@ -207,7 +213,9 @@ impl Error {
                 way: Some(*way),
             }),
             Self::TokenNotLive { user_id } => Some(SecurityEvent::TokenRefused { user_id: *user_id }),
-            Self::WrongOwnPassword(event) | Self::TooManyAttempts { event, .. } => Some(*event),
+            Self::WrongOwnPassword(event)
+            | Self::InvalidLink(event)
+            | Self::TooManyAttempts { event, .. } => Some(*event),
             Self::MalformedBody | Self::BodyTooLarge | Self::UnsupportedMediaType | Self::Refused(_) => {
                 Some(SecurityEvent::InputValidationFail)
             }

@@ -1,5 +1,5 @@
 //! What the functions have in common. Dependencies point one way:
-//! functions → `http`, `auth`, `error` → `users`, `sessions`, `attempts`, `password`, `token` → `database`.
+//! functions → `http`, `auth`, `error` → `users`, `sessions`, `attempts`, `password`, `token`, `links` → `database`.
 
 pub mod app;
 pub mod attempts;
@@ -10,6 +10,7 @@ pub mod database;
 pub mod error;
 mod guesses;
 pub mod http;
+pub mod links;
 pub mod origins;
 pub mod outbox;
 pub mod password;

@@ -33,7 +33,7 @@ impl PasswordPolicy {
     ///
     /// # Errors
     /// When it is too short or too long, a common password or a variation of one, or easily guessed from the context.
-    pub fn check(&self, typed: &str, context: &[&str]) -> Result<Password, ValidationError> {
+    pub fn check(&self, typed: &str, context: &[Option<&str>]) -> Result<Password, ValidationError> {
         let password = Password::new(typed)?;
         let length = typed.nfc().count();
         if length < self.min_length {
@@ -46,7 +46,11 @@ impl PasswordPolicy {
         if COMMON_PASSWORDS.get(folded.as_bytes()).is_some() {
             return Err(ValidationError::CommonPassword);
         }
-        let mut words: Vec<String> = context.iter().flat_map(|value| words_of(value)).collect();
+        let mut words: Vec<String> = context
+            .iter()
+            .flatten()
+            .flat_map(|value| words_of(value))
+            .collect();
         words.extend_from_slice(&self.service_words);
         let guesses = estimate(&folded, &words);
         // The more specific message first.

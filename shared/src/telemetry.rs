@@ -118,6 +118,8 @@ pub enum SecurityEvent {
     },
     /// `excess_rate_limit_exceeded`: too many registrations.
     TooManyRegistrations,
+    /// `excess_rate_limit_exceeded`: too many requests for mails.
+    TooManyMailRequests,
     /// `authn_token_revoked`: one session was ended, or all others.
     TokenRevoked {
         /// Its user.
@@ -128,10 +130,10 @@ pub enum SecurityEvent {
         /// Its user.
         user_id: Uuid,
     },
-    /// `authn_password_change_fail`: the current password was wrong.
+    /// `authn_password_change_fail`: the current password was wrong, or the link was not valid.
     PasswordChangeFail {
-        /// Its user.
-        user_id: Uuid,
+        /// Its user, if there is one.
+        user_id: Option<Uuid>,
     },
     /// `user_updated`
     UserUpdated {
@@ -142,6 +144,11 @@ pub enum SecurityEvent {
     UserDeleted {
         /// The former account.
         user_id: Uuid,
+    },
+    /// `authz_fail`: a link that does not confirm an address.
+    LinkRefused {
+        /// Its user, if there is one.
+        user_id: Option<Uuid>,
     },
     /// `authz_fail`: a token that is not live.
     TokenRefused {
@@ -173,13 +180,15 @@ impl SecurityEvent {
             }
             Self::LoginFailMax { user_id, way } => ("authn_login_fail_max", user_id, way),
             Self::TooManyLogins { user_id, way } => ("excess_rate_limit_exceeded", user_id, way),
-            Self::TooManyRegistrations => ("excess_rate_limit_exceeded", None, None),
+            Self::TooManyRegistrations | Self::TooManyMailRequests => {
+                ("excess_rate_limit_exceeded", None, None)
+            }
             Self::TokenRevoked { user_id } => ("authn_token_revoked", Some(user_id), None),
-            Self::TokenRefused { user_id } => ("authz_fail", user_id, None),
+            Self::TokenRefused { user_id } | Self::LinkRefused { user_id } => ("authz_fail", user_id, None),
             Self::RolesChange { user_id } => ("authz_change", Some(user_id), None),
             Self::UserCreated { user_id } => ("user_created", Some(user_id), None),
             Self::PasswordChange { user_id } => ("authn_password_change", Some(user_id), None),
-            Self::PasswordChangeFail { user_id } => ("authn_password_change_fail", Some(user_id), None),
+            Self::PasswordChangeFail { user_id } => ("authn_password_change_fail", user_id, None),
             Self::UserUpdated { user_id } => ("user_updated", Some(user_id), None),
             Self::UserDeleted { user_id } => ("user_deleted", Some(user_id), None),
             Self::InputValidationFail => ("input_validation_fail", None, None),

@@ -1,5 +1,5 @@
 //! `cargo bench --bench equal_work`: does the response time reveal whether a userid has an account, a password, or a
-//! hash of another kind? All kinds of failure are measured in one random order and compared with a rank test, which needs
+//! hash of another kind; or, of a request for a new password, whom it means? All kinds of failure are measured in one random order and compared with a rank test, which needs
 //! no assumption about the distribution. Prints the results and asserts nothing: on a busy machine single attempts may be
 //! slow.
 
@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use axum::extract::ConnectInfo;
 use axum::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -31,56 +31,65 @@ const ACCOUNTS: u32 = 4;
 const ATTEMPTS: u32 = 300;
 /// Attempts of each kind if each computes both kinds of hash, about a quarter of a second.
 const SLOW_ATTEMPTS: u32 = 40;
+/// Requests of each kind for a new password, each for another account: of more than three for one, no mail is sent.
+const MAIL_REQUESTS: u32 = 500;
 /// If two kinds take equally long, a random attempt of the first is slower than one of the second in half of all cases.
 /// Above this share, or below its complement, somebody with enough attempts can tell them apart.
 const LEAK: f64 = 0.6;
 /// Significance level: a difference that equal kinds would show more often than this does not count.
 const CHANCE: f64 = 0.01;
 
-const UNKNOWN: Kind = Kind {
-    name: "unknown userid",
-    account: "nobody",
-    status: 401,
-};
-const WRONG: Kind = Kind {
-    name: "wrong password",
-    account: "argon2",
-    status: 401,
-};
-const NO_HASH: Kind = Kind {
-    name: "no password set",
-    account: "nohash",
-    status: 401,
-};
-const OTHER_PARAMETERS: Kind = Kind {
-    name: "wrong password, t = 3",
-    account: "argon3",
-    status: 401,
-};
-const BCRYPT: Kind = Kind {
-    name: "wrong password, bcrypt",
-    account: "bcrypt",
-    status: 401,
-};
-const LOCKED_UNKNOWN: Kind = Kind {
-    name: "locked, unknown",
-    account: "locked-no",
-    status: 429,
-};
-const LOCKED_KNOWN: Kind = Kind {
-    name: "locked, known",
-    account: "locked-ok",
-    status: 429,
-};
-
-/// One kind of failure.
-#[derive(Clone, Copy)]
+/// One kind of request. Kinds that are compared have accounts of the same length.
+#[derive(Clone)]
 struct Kind {
     name: &'static str,
-    /// Prefix of its userids. Kinds that are compared have userids of the same length.
-    account: &'static str,
+    path: &'static str,
     status: u16,
+    /// Sent one after another, then again.
+    bodies: Arc<[Value]>,
 }
+
+impl Kind {
+    /// Log-ins that fail, with userids that begin with `prefix`.
+    fn log_in(name: &'static str, prefix: &str, status: u16, password: &str) -> Self {
+        let bodies = (0..ACCOUNTS).map(|n| json!({ "userid": format!("{prefix}{n}"), "password": password }));
+        Self {
+            name,
+            path: "/auth/login",
+            status,
+            bodies: bodies.collect(),
+        }
+    }
+
+    /// Requests for a mail with a link, for accounts that begin with `prefix`.
+    fn forgot(name: &'static str, prefix: &str) -> Self {
+        let bodies = (0..MAIL_REQUESTS).map(|n| json!({ "account": format!("{prefix}{n:03}") }));
+        Self {
+            name,
+            path: "/auth/forgot",
+            status: 200,
+            bodies: bodies.collect(),
+        }
+    }
+
+    fn failures(password: &str) -> [Self; 3] {
+        [
+            Self::log_in("unknown userid", "nobody", 401, password),
+            Self::log_in("wrong password", "argon2", 401, password),
+            Self::log_in("no password set", "nohash", 401, password),
+        ]
+    }
+
+    fn other_parameters(password: &str) -> Self {
+        Self::log_in("wrong password, t = 3", "argon3", 401, password)
+    }
+
+    fn bcrypt(password: &str) -> Self {
+        Self::log_in("wrong password, bcrypt", "bcrypt", 401, password)
+    }
+}
+
+const LOCKED: [(&str, &str); 2] = [("locked, unknown", "locked-no"), ("locked, known", "locked-ok")];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -90,55 +99,71 @@ async fn main() {
         100.0 * LEAK,
         100.0 * CHANCE
     );
-    let service = Service::start_with(&[("FAILURES_PER_ADDRESS", "0")]).await;
+    let service =
+        Service::start_with(&[("FAILURES_PER_ADDRESS", "0"), ("MAILS_PER_ADDRESS_PER_HOUR", "0")]).await;
     create_accounts(&service).await;
-    let same = [UNKNOWN, WRONG, NO_HASH];
-    measure("Failures", &service, &same, ATTEMPTS, 1, "wrong password").await;
-    let locked = [LOCKED_UNKNOWN, LOCKED_KNOWN];
-    measure(
-        "Answers to a locked userid",
-        &service,
-        &locked,
-        ATTEMPTS,
-        1,
-        "wrong password",
-    )
-    .await;
+    let wrong = "wrong password";
+    measure("Failures", &service, &Kind::failures(wrong), ATTEMPTS, 1).await;
+    let locked = LOCKED.map(|(name, prefix)| Kind::log_in(name, prefix, 429, wrong));
+    measure("Answers to a locked userid", &service, &locked, ATTEMPTS, 1).await;
 
     add_accounts_with_other_parameters(&service).await;
-    let same = [UNKNOWN, WRONG, NO_HASH, OTHER_PARAMETERS];
+    let same = [&Kind::failures(wrong)[..], &[Kind::other_parameters(wrong)]].concat();
     let title = "Failures while some hashes have other parameters";
-    measure(title, &service, &same, ATTEMPTS, 1, "wrong password").await;
+    measure(title, &service, &same, ATTEMPTS, 1).await;
 
     add_bcrypt_accounts(&service).await;
-    let same = [UNKNOWN, WRONG, NO_HASH, OTHER_PARAMETERS, BCRYPT];
     // No more at a time than there are processors: an attempt must not wait for another's hash.
     let at_once = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(4));
     for (title, password) in [
-        ("Failures while some hashes are bcrypt's", "wrong password"),
+        ("Failures while some hashes are bcrypt's", wrong),
         // bcrypt hashes such a password both as typed and normalized.
         (
             "The same with a password that is not in normal form",
             "wrong pa\u{308}ssword",
         ),
     ] {
-        measure(title, &service, &same, SLOW_ATTEMPTS, at_once, password).await;
+        let others = [Kind::other_parameters(password), Kind::bcrypt(password)];
+        let same = [&Kind::failures(password)[..], &others].concat();
+        measure(title, &service, &same, SLOW_ATTEMPTS, at_once).await;
     }
+
+    add_accounts_with_addresses(&service).await;
+    let same = [
+        Kind::forgot("unknown account", "nobody-"),
+        Kind::forgot("known account", "known--"),
+        Kind::forgot("disabled account", "disabld"),
+        Kind::forgot("account without address", "no-mail"),
+    ];
+    measure("Requests for a new password", &service, &same, MAIL_REQUESTS, 1).await;
+}
+
+async fn add_accounts_with_addresses(service: &Service) {
+    let insert = format!(
+        r#"
+        INSERT INTO people."user" (userid, user_name, email, email_verified_at, disabled_at)
+        SELECT kind || to_char(n, 'FM000'), kind, CASE WHEN kind <> 'no-mail' THEN kind || n || '@example.com' END,
+               now(), CASE WHEN kind = 'disabld' THEN now() END
+        FROM unnest(ARRAY['known--', 'disabld', 'no-mail']) AS kind, generate_series(0, {MAIL_REQUESTS} - 1) AS n
+        "#
+    );
+    service.database.execute(&insert).await;
 }
 
 async fn create_accounts(service: &Service) {
-    for kind in [WRONG, NO_HASH, LOCKED_KNOWN] {
+    for prefix in ["argon2", "nohash", "locked-ok"] {
         for n in 0..ACCOUNTS {
-            let reply = service.register(&format!("{}{n}", kind.account)).await;
+            let reply = service.register(&format!("{prefix}{n}")).await;
             assert_eq!(reply.status, 200, "{}", reply.text);
         }
     }
     let database = &service.database;
     let no_hash = r#"UPDATE people."user" SET password_hash = NULL WHERE userid LIKE 'nohash%'"#;
     database.execute(no_hash).await;
-    for kind in [LOCKED_KNOWN, LOCKED_UNKNOWN] {
+    for (name, prefix) in LOCKED {
+        let kind = Kind::log_in(name, prefix, 401, "wrong password");
         for n in 0..ACCOUNTS {
-            attempt(service, Kind { status: 401, ..kind }, n, "wrong password").await;
+            attempt(service, &kind, n).await;
         }
     }
     // So many that the userid has to wait from every address.
@@ -149,7 +174,7 @@ async fn add_accounts_with_other_parameters(service: &Service) {
     let settings = [("ARGON2_ITERATIONS", "3")];
     let service = Service::on(service.database.clone(), &settings);
     for n in 0..ACCOUNTS {
-        let userid = format!("{}{n}", OTHER_PARAMETERS.account);
+        let userid = format!("argon3{n}");
         assert_eq!(service.register(&userid).await.status, 200);
     }
 }
@@ -157,7 +182,7 @@ async fn add_accounts_with_other_parameters(service: &Service) {
 async fn add_bcrypt_accounts(service: &Service) {
     let hash = bcrypt::hash(PASSWORD, 12).expect("a hash");
     for n in 0..ACCOUNTS {
-        let userid = format!("{}{n}", BCRYPT.account);
+        let userid = format!("bcrypt{n}");
         let insert = format!(
             r#"INSERT INTO people."user" (userid, user_name, password_hash) VALUES ('{userid}', '{userid}', '{hash}')"#
         );
@@ -166,17 +191,12 @@ async fn add_bcrypt_accounts(service: &Service) {
 }
 
 /// Milliseconds of one attempt from a new address.
-async fn attempt(service: &Service, kind: Kind, n: u32, password: &str) -> f64 {
+async fn attempt(service: &Service, kind: &Kind, n: u32) -> f64 {
     static ADDRESS: AtomicU32 = AtomicU32::new(0x0a00_0001);
     let address = Ipv4Addr::from_bits(ADDRESS.fetch_add(1, Ordering::Relaxed));
-    let userid = format!("{}{}", kind.account, n % ACCOUNTS);
-    let body = json!({ "userid": userid, "password": password }).to_string();
-    let mut request = request(
-        Method::POST,
-        "/auth/login",
-        &[("content-type", "application/json")],
-        body,
-    );
+    let body = kind.bodies[usize::try_from(n).unwrap_or(0) % kind.bodies.len()].to_string();
+    let json = [("content-type", "application/json")];
+    let mut request = request(Method::POST, kind.path, &json, body);
     let source = SocketAddr::from((address, 40_000));
     request.extensions_mut().insert(ConnectInfo(source));
     let started = Instant::now();
@@ -193,16 +213,9 @@ async fn attempt(service: &Service, kind: Kind, n: u32, password: &str) -> f64 {
 }
 
 /// Makes attempts of all kinds in one random order, `at_once` at a time, and compares their times.
-async fn measure(
-    title: &str,
-    service: &Service,
-    kinds: &[Kind],
-    attempts: u32,
-    at_once: usize,
-    password: &'static str,
-) {
+async fn measure(title: &str, service: &Service, kinds: &[Kind], attempts: u32, at_once: usize) {
     println!("{title}: {attempts} of each kind in random order, {at_once} at a time");
-    let round_trips = round_trips(service, kinds, password).await;
+    let round_trips = round_trips(service, kinds).await;
     let mut order: Vec<(usize, u32)> = (0..kinds.len())
         .flat_map(|kind| (0..attempts).map(move |n| (kind, n)))
         .collect();
@@ -212,9 +225,9 @@ async fn measure(
     let mut running = JoinSet::new();
     for (kind, n) in order {
         let permit = permits.clone().acquire_owned().await.expect("never closed");
-        let (service, attempted) = (service.clone(), kinds[kind]);
+        let (service, attempted) = (service.clone(), kinds[kind].clone());
         running.spawn(async move {
-            let took = attempt(&service, attempted, n, password).await;
+            let took = attempt(&service, &attempted, n).await;
             drop(permit);
             (kind, took)
         });
@@ -243,32 +256,32 @@ async fn measure(
     }
     for first in 0..kinds.len() {
         for second in first + 1..kinds.len() {
-            compare(kinds[first], &times[first], kinds[second], &times[second]);
+            compare(&kinds[first], &times[first], &kinds[second], &times[second]);
         }
     }
     println!();
 }
 
 /// Round trips to the database of one attempt of each kind, on an open connection.
-async fn round_trips(service: &Service, kinds: &[Kind], password: &str) -> Vec<usize> {
+async fn round_trips(service: &Service, kinds: &[Kind]) -> Vec<usize> {
     let proxy = Proxy::to(&service.database, Link::Up).await;
     let proxied: Database = proxy.of(&service.database);
     let proxied = Service::on(proxied, &[("FAILURES_PER_ADDRESS", "0")]);
     let mut counted = Vec::new();
     for kind in kinds {
         // The first attempt connects and prepares the statement. A recently used connection is not pinged.
-        attempt(&proxied, *kind, 0, password).await;
+        attempt(&proxied, kind, 0).await;
         let health = request(Method::GET, "/health", &[], "");
         assert_eq!(proxied.send(health).await.status, 200);
         proxy.round_trips();
-        attempt(&proxied, *kind, 1, password).await;
+        attempt(&proxied, kind, 1).await;
         counted.push(proxy.round_trips());
     }
     counted
 }
 
 /// The Mann-Whitney test, in plain words.
-fn compare(first: Kind, first_times: &[f64], second: Kind, second_times: &[f64]) {
+fn compare(first: &Kind, first_times: &[f64], second: &Kind, second_times: &[f64]) {
     let (share, p) = mann_whitney(first_times, second_times);
     let verdict = if p >= CHANCE {
         "no difference to be seen"

@@ -41,12 +41,12 @@ const OUTBOX: &str = "(SELECT coalesce(string_agg(concat_ws(' ', kind, address),
     FROM people.outbox)";
 
 /// The function on the database of a service.
-struct Operator {
+pub struct Operator {
     admin: Admin,
 }
 
 impl Operator {
-    fn of(database: &Database) -> Self {
+    pub fn of(database: &Database) -> Self {
         Self::with(database, &[("MAIL_FROM", "people@example.com")])
     }
 
@@ -80,6 +80,46 @@ impl Operator {
         let users = answer["users"].as_array().unwrap_or_else(|| panic!("{answer}"));
         assert_eq!(users.len(), 1, "{answer}");
         users[0].clone()
+    }
+
+    /// Everything that can be done: to a user with an address, and with a userid that nobody has.
+    pub async fn every_action(&self, userid: &str, nobody: &str) {
+        let user_id = self.done("find", userid).await["user_id"].clone();
+        let answer = self
+            .call(json!({ "action": "missing", "user_ids": [user_id] }))
+            .await;
+        assert_eq!(answer, json!({ "missing": [] }));
+        let invite =
+            json!({ "action": "invite", "userid": nobody, "email": format!("{nobody}@example.com") });
+        assert!(self.call(invite).await["users"].is_array());
+        let users =
+            json!([{ "userid": nobody }, { "userid": format!("{nobody}-2"), "user_id": Uuid::new_v4() }]);
+        let answer = self.import(&users).await;
+        assert_eq!(
+            (&answer["present"], &answer["refused"]),
+            (&json!([0]), &json!([]))
+        );
+        for wanted in [
+            json!({ "user_id": user_id }),
+            json!({ "email": format!("{nobody}@EXAMPLE.com") }),
+        ] {
+            for (action, more) in ON_A_USER {
+                let mut event: Value = serde_json::from_str(more).expect("JSON");
+                let event = event.as_object_mut().expect("an object");
+                event.extend(wanted.as_object().cloned().expect("an object"));
+                event.insert("action".to_owned(), json!(action));
+                if action == "set_email" && wanted["email"].is_string() {
+                    event.insert("new_email".to_owned(), wanted["email"].clone());
+                }
+                let answer = self.call(json!(event)).await;
+                assert!(answer["users"].is_array(), "{event:?}: {answer}");
+                // So that a mail can be asked for.
+                event.insert("action".to_owned(), json!("enable"));
+                if action == "disable" {
+                    self.call(json!(event)).await;
+                }
+            }
+        }
     }
 
     async fn import(&self, users: &Value) -> Value {

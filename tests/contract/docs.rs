@@ -11,7 +11,7 @@ use shared::http::event;
 use shared::http::Served;
 
 use crate::examples::{body_of, description, encoded_body_of};
-use crate::harness::{self, Database, Reply, Service, request};
+use crate::harness::{self, Database, PASSWORD, Reply, Service, request};
 
 const JSON: &str = "application/json";
 
@@ -225,7 +225,9 @@ async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Opt
         // A defect: `envelope` and `panics` have endpoints for this.
         (_, "50001") | ("/health", "50301") => return None,
         (_, "40001") => with(JSON, "", "{".to_owned()).await,
-        (_, "Registered" | "Health" | "40101" | "OAuth2Error") => service.send_example(route, "").await,
+        (_, "Registered" | "Health" | "40101" | "41001" | "OAuth2Error") => {
+            service.send_example(route, "").await
+        }
         (_, "40102") => with(content_type, "Basic eDp5", valid).await,
         (_, "40103") => with(content_type, "Bearer a.b.c", valid).await,
         (_, "40301") => {
@@ -255,6 +257,11 @@ async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Opt
             service.register("bob").await;
             service.send_example(route, "").await
         }
+        ("/auth/forgot", "42901") => {
+            let service = Service::on(service.database, &[("MAILS_PER_ADDRESS_PER_HOUR", "1")]);
+            service.forgot("bob").await;
+            service.send_example(route, "").await
+        }
         (_, "42901") => {
             let token = token().await;
             service.log_in("alice", "wrong").await;
@@ -264,6 +271,18 @@ async fn provoke(route: &'static dyn Served, status: &str, example: &str) -> Opt
         (_, "50301") => {
             let token = token().await;
             Service::on(nowhere(), &[]).send_example(route, &token).await
+        }
+        ("/auth/reset", "success") => {
+            token().await;
+            service.forgot("alice").await;
+            let token = service.mailed_token().await;
+            service.reset(&token, "six candles under the bridge").await
+        }
+        ("/auth/email/confirm", "success") => {
+            let token = token().await;
+            service.change_email(&token, "alice@example.org", PASSWORD).await;
+            let token = service.mailed_token().await;
+            service.confirm_email(&token).await
         }
         // A success.
         _ if status == "200" => {

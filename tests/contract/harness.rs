@@ -9,13 +9,14 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use functions::authorizer;
+use functions::outbox::{self, Mail, Outgoing};
 use http_body_util::BodyExt as _;
 use lambda_http::{Context, LambdaEvent};
 use local::postgres::Server;
 use serde_json::{Value, json};
 use shared::app::{App, State as _};
 use shared::auth::Authenticator;
-use shared::config::{Config, Environment, Timeouts};
+use shared::config::{Config, Environment, LinkPages, Timeouts};
 use shared::http::event::Event;
 use shared::http::{Served, now};
 use shared::telemetry;
@@ -203,6 +204,10 @@ impl Service {
         environment.set_default("DATABASE_URL", &*database.url);
         environment.set_default("SECRET_KEY", SECRET_KEY);
         environment.set_default("CORS_ALLOWED_ORIGINS", "http://localhost:5173");
+        // Set to nothing by a test in which no mails are sent.
+        if !settings.iter().any(|(name, _)| *name == "MAIL_FROM") {
+            environment.set_default("MAIL_FROM", "people@example.com");
+        }
         let mut config = Config::from_environment(&environment).expect("usable settings");
         config.database.connections = 8;
         config.database.timeouts = timeouts;
@@ -319,6 +324,46 @@ impl Service {
         .await
     }
 
+    pub async fn forgot(&self, account: &str) -> Reply {
+        self.post("/auth/forgot", &json!({ "account": account })).await
+    }
+
+    pub async fn reset(&self, token: &str, new_password: &str) -> Reply {
+        let body = json!({ "token": token, "new_password": new_password });
+        self.post("/auth/reset", &body).await
+    }
+
+    pub async fn change_email(&self, token: &str, email: &str, current_password: &str) -> Reply {
+        let body = json!({ "email": email, "current_password": current_password });
+        self.call_as(Method::POST, "/auth/email", token, &body).await
+    }
+
+    pub async fn confirm_email(&self, token: &str) -> Reply {
+        self.post("/auth/email/confirm", &json!({ "token": token })).await
+    }
+
+    /// What the function `outbox` hands over.
+    pub async fn outgoing(&self) -> Outgoing {
+        let pages = LinkPages {
+            reset: "https://app.example.com/reset".to_owned(),
+            email: "https://app.example.com/email".to_owned(),
+        };
+        let taken = outbox::take(&self.app.database).await.expect("a database");
+        Outgoing::of(taken, &self.app.links, Some(&pages))
+    }
+
+    /// The mails that are due.
+    pub async fn mails(&self) -> Vec<Mail> {
+        self.outgoing().await.mails
+    }
+
+    /// The token of the link in the only mail that is due.
+    pub async fn mailed_token(&self) -> String {
+        let mails = self.mails().await;
+        let [mail] = &mails[..] else { panic!("{mails:?}") };
+        token_of(mail)
+    }
+
     /// Sends a form to login, as an OAuth2 client does.
     pub async fn post_form(&self, form: &str) -> Reply {
         let content_type = ("content-type", "application/x-www-form-urlencoded");
@@ -377,6 +422,20 @@ pub fn invocation(event: &str) -> LambdaEvent<Event> {
     let mut context = Context::default();
     "of-the-invocation".clone_into(&mut context.request_id);
     LambdaEvent::new(serde_json::from_str(event).expect("JSON"), context)
+}
+
+/// Mails as text: address, subject, and what they say.
+pub fn written(mails: &[Mail]) -> String {
+    let mails = mails
+        .iter()
+        .map(|mail| format!("To: {}\nSubject: {}\n\n{}", mail.to, mail.subject, mail.text));
+    mails.collect::<Vec<_>>().join("\n")
+}
+
+/// The token of the link in a mail.
+pub fn token_of(mail: &Mail) -> String {
+    let (_, rest) = mail.text.split_once("#token=").expect("a link");
+    rest.lines().next().unwrap_or_default().to_owned()
 }
 
 /// SHA-256 in hex.

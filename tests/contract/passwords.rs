@@ -291,7 +291,7 @@ fn judged(table: &str) -> impl Iterator<Item = (&str, Option<ValidationError>)> 
     let policy = policy();
     table.lines().map(move |line| {
         let (password, context) = line.split_once('\t').unwrap_or((line, ""));
-        let context: Vec<&str> = context.split('\t').collect();
+        let context: Vec<_> = context.split('\t').map(Some).collect();
         (line, policy.check(password, &context).err())
     })
 }

@@ -56,7 +56,7 @@ const ELSEWHERE: [&str; 5] = [
 ];
 
 /// The table of section 1 of the contract: code and message.
-const ROWS: [(u16, &str); 17] = [
+const ROWS: [(u16, &str); 18] = [
     (1, "success"),
     (40001, "The body is not one well-formed JSON object."),
     (40101, "The userid or the password is wrong."),
@@ -68,6 +68,7 @@ const ROWS: [(u16, &str); 17] = [
     (40402, "There is no such session."),
     (40501, "The path has no such method."),
     (40901, "The userid is taken."),
+    (41001, "The link is not valid or no longer valid."),
     (41301, "The body is larger than 16 KiB."),
     (41501, "The content type is not supported."),
     (42201, "At least one field was refused."),

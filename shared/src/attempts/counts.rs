@@ -16,9 +16,9 @@ const HOUR: Duration = Duration::from_hours(1);
 /// A count: its key, how many attempts it has room for, and how soon it forgets one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Count {
-    pub(super) key: Vec<u8>,
-    pub(super) places: i32,
-    pub(super) forget_after: PgInterval,
+    pub(crate) key: Vec<u8>,
+    pub(crate) places: i32,
+    pub(crate) forget_after: PgInterval,
 }
 
 impl Count {
@@ -35,14 +35,24 @@ impl Count {
     /// Registrations from `source`: `per_hour` of them, 0 stands for any number.
     #[must_use]
     pub fn of_registrations(source: Option<IpAddr>, per_hour: u32) -> Option<Self> {
+        Self::per_hour("registration", source, per_hour)
+    }
+
+    /// Requests for a mail from `source` by those who are not logged in: `per_hour` of them, 0 stands for any number.
+    #[must_use]
+    pub fn of_mail_requests(source: Option<IpAddr>, per_hour: u32) -> Option<Self> {
+        Self::per_hour("mail request", source, per_hour)
+    }
+
+    /// Requests for a mail to whom `account` means, in its canonical form.
+    #[must_use]
+    pub fn of_mail_target(account: &UserId) -> Self {
+        Self::new(&["mail target", account.as_str()], 3, 20 * MINUTE)
+    }
+
+    fn per_hour(kind: &str, source: Option<IpAddr>, per_hour: u32) -> Option<Self> {
         let network = network(source);
-        (per_hour > 0).then(|| {
-            Self::new(
-                &["registration", name(network.as_ref())],
-                per_hour,
-                HOUR / per_hour,
-            )
-        })
+        (per_hour > 0).then(|| Self::new(&[kind, name(network.as_ref())], per_hour, HOUR / per_hour))
     }
 }
 
@@ -79,6 +89,11 @@ impl LoginCounts {
 
     pub(super) fn keys(&self) -> Vec<Vec<u8>> {
         self.all().map(|count| count.key.clone()).collect()
+    }
+
+    /// The keys of those that a proof of ownership clears: all but that of the address, where others may have failed.
+    pub(crate) fn keys_of_userid(&self) -> Vec<Vec<u8>> {
+        vec![self.userid_and_address.key.clone(), self.userid.key.clone()]
     }
 
     pub(super) fn places(&self) -> Vec<i32> {

@@ -9,6 +9,8 @@ pub struct Limits {
     pub failures_per_address: u32,
     /// Registrations; the count decays by this many per hour.
     pub registrations_per_address_per_hour: u32,
+    /// Requests for a mail by those who are not logged in; the count decays by this many per hour.
+    pub mails_per_address_per_hour: u32,
 }
 
 impl Limits {
@@ -26,6 +28,7 @@ impl Limits {
                 100,
                 0..=MAX,
             )?,
+            mails_per_address_per_hour: environment.number("MAILS_PER_ADDRESS_PER_HOUR", 20, 0..=MAX)?,
         })
     }
 }
@@ -44,7 +47,8 @@ mod tests {
             limits(&[]),
             Ok(Limits {
                 failures_per_address: 50,
-                registrations_per_address_per_hour: 100
+                registrations_per_address_per_hour: 100,
+                mails_per_address_per_hour: 20
             })
         );
     }

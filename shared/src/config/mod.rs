@@ -4,6 +4,7 @@
 mod database;
 mod environment;
 mod limits;
+mod mail;
 mod passwords;
 mod tokens;
 mod trusted_proxy;
@@ -14,6 +15,7 @@ pub use database::{Credentials, DatabaseConfig, Pooler, Timeouts, connect_option
 pub use environment::Environment;
 pub(crate) use environment::aws_endpoint_url;
 pub use limits::Limits;
+pub use mail::{LinkPages, LinkScheme, mail_is_set_up};
 pub use passwords::PasswordConfig;
 pub use tokens::{MAX_LIFETIME_MINUTES, MIN_KEY_BYTES, TokenConfig, max_idle};
 pub use trusted_proxy::TrustedProxy;
@@ -34,6 +36,8 @@ pub struct Config {
     pub trusted_proxy: TrustedProxy,
     /// Origins whose web pages may call the service.
     pub origins: Origins,
+    /// Whether mails are sent.
+    pub mail: bool,
 }
 
 impl Config {
@@ -49,6 +53,7 @@ impl Config {
             limits: Limits::from_environment(environment)?,
             trusted_proxy: TrustedProxy::from_environment(environment)?,
             origins: origins_from_environment(environment)?,
+            mail: mail_is_set_up(environment),
         })
     }
 }

@@ -1,0 +1,6 @@
+//! The Lambda function `outbox`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    functions::job::run(functions::outbox::handle).await
+}

@@ -1,0 +1,36 @@
+//! What is to be sent, once a second: mails are printed instead, and so are events.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use functions::outbox::{self, Outgoing};
+use shared::app::App;
+use shared::config::LinkPages;
+
+/// Between two looks into the outbox.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Prints what is to be sent, for as long as it is polled.
+pub async fn print_outgoing(app: &App, pages: &LinkPages) {
+    loop {
+        // While the database is down, each request says so; what is to be sent waits in it.
+        if let Ok(taken) = outbox::take(&app.database).await {
+            let outgoing = Outgoing::of(taken, &app.links, Some(pages));
+            // Nobody may be reading it.
+            let _ = io::stdout().write_all(printed(&outgoing).as_bytes());
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn printed(outgoing: &Outgoing) -> String {
+    let mails = outgoing.mails.iter().map(|mail| {
+        let text = mail.text.trim_end().replace('\n', "\n  ");
+        format!("Mail to {}: {}\n\n  {text}\n\n", mail.to, mail.subject)
+    });
+    let events = outgoing
+        .events
+        .iter()
+        .map(|event| format!("Event {}: {}\n", event.kind, event.detail));
+    mails.chain(events).collect()
+}
