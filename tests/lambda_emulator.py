@@ -34,6 +34,8 @@ FUNCTIONS = {name: function for name, function in ALL.items() if function["route
 DOCS = "docs"
 # Invoked by gateways, without a route.
 AUTHORIZER = "authorizer"
+# Invoked by operators, without a route.
+ADMIN = "admin"
 HEADERS = {
     "content-type": "application/json",
     "cache-control": "no-store",
@@ -351,9 +353,6 @@ def forgotten_password(emulators):
     token = text.partition(f"{MAIL['APP_RESET_URL']}#token=")[2].split()[0]
     send("credentials", "/auth/reset", 1, {"token": token, "new_password": new})
     session = send("login", "/auth/login", 1, {"userid": userid, "password": new})["data"]["access_token"]
-    found, _ = Emulator("admin", options.database_url).invoke(
-        {"action": "find", "by": "test", "reason": "test", "email": address})
-    check("admin: finds the account by its address", len(found.get("users", [])) == 1, found)
     Aws.calls.clear()
     send("credentials", "/user/delete", 1, {"password": new}, session)
     deliver()
@@ -366,6 +365,30 @@ def forgotten_password(emulators):
         log = emulator.log.read_text()
         check(f"{emulator.log.name}: logs no address and no link", address not in log and token not in log, log)
     server.shutdown()
+
+
+def administration(emulators, emulator):
+    """An operator disables a user and enables the user again. Each invocation logs one line."""
+    userid = f"ev-{secrets.token_hex(4)[:7]}"
+    emulators["register"].invoke(load("register", userid))
+    token = json.loads(emulators["login"].invoke(load("login", userid))[0]["body"])["data"]["access_token"]
+
+    def invoke(**members):
+        return emulator.invoke({"by": "emulator", "reason": "test"} | members)[0]
+
+    for action, status, code in [("disable", 401, 40103), ("enable", 200, 1)]:
+        users = invoke(action=action, userid=userid).get("users", [])
+        check(f"admin: {action}", [user["disabled_at"] is None for user in users] == [action == "enable"], users)
+        call(emulators["me"], f"admin: me after {action}", load("me", userid, token), status, code)
+    for members, expected in [({"action": "enable", "userid": f"{userid}-x"}, "there is no such user"),
+                              ({"action": "enable"}, "one of user_id, userid and email is required"),
+                              ({"action": "ask_reset", "userid": userid}, "no mail is set up: MAIL_FROM is missing")]:
+        answer = invoke(**members)
+        check(f"admin: {expected}", answer == {"error": expected}, answer)
+    time.sleep(0.2)  # the emulator copies the log
+    log = emulator.log.read_text()
+    check("admin: one line each", log.count('"event":"authz_admin"') == 5, log)
+    check("admin: logs no userid", userid not in log, "it does")
 
 
 def documentation(emulator):
@@ -435,6 +458,8 @@ def dead_database(title, database_url, token):
     answer, took = Emulator(AUTHORIZER, database_url).invoke(authorizer_event("http", f"Bearer {token}"))
     check(f"database {title}: authorizer fails", "errorMessage" in answer and "isAuthorized" not in answer, answer)
     check(f"database {title}: authorizer fails within 3 s", took < 3, f"{took:.2f} s")
+    answer, _ = Emulator(ADMIN, database_url).invoke({"action": "find", "userid": "x", "by": "emulator", "reason": "test"})
+    check(f"database {title}: admin fails", "errorMessage" in answer and "error" not in answer, answer)
 
 
 def short_key(function):
@@ -469,6 +494,7 @@ try:
         check(f"{name}: logs no token", token not in log, "it does")
     authorizer(emulators, Emulator(AUTHORIZER, options.database_url))
     forgotten_password(emulators)
+    administration(emulators, Emulator(ADMIN, options.database_url, {"MAIL_FROM": ""}))
     documentation(Emulator(DOCS, database_url=None))
     for name, function in ALL.items():
         if "keys" in function["needs"] and name != "outbox":
