@@ -2,6 +2,7 @@
 //! the emulator and `sam local` read it.
 
 pub mod account;
+pub mod admin;
 pub mod authorizer;
 pub mod courier;
 pub mod credentials;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Function> {
         invoked("authorizer", Authenticator::NEEDS),
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
+        invoked("admin", &[Need::Database]),
         invoked("outbox", &[Need::Database, Need::Keys]),
         invoked("courier", &[]),
     ]
