@@ -14,6 +14,7 @@ let token = "";
 function show(id) {
   for (const part of ["with-link", "without-link", "done", "refused"]) element(part, HTMLElement).hidden = part !== id;
   element("heading", HTMLElement).hidden = id === "done" || id === "refused";
+  if (id === "without-link") return;
   // What to do next. The button that had the focus may be hidden now.
   /** @type {HTMLElement | null} */ (document.querySelector(`#${id} :is(input, a)`))?.focus();
 }
