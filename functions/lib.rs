@@ -2,6 +2,7 @@
 //! the emulator and `sam local` read it.
 
 pub mod account;
+pub mod admin;
 pub mod authorizer;
 pub mod courier;
 pub mod credentials;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Function> {
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
         invoked("outbox", Outbox::NEEDS),
+        invoked("admin", &[Need::Database]),
         invoked("courier", &[]),
     ]
 }

@@ -155,6 +155,11 @@ pub enum SecurityEvent {
         /// Its user, if it is one of ours.
         user_id: Option<Uuid>,
     },
+    /// `authz_change`: other roles than before.
+    RolesChange {
+        /// Whose.
+        user_id: Uuid,
+    },
     /// `user_created`
     UserCreated {
         /// The new account.
@@ -180,6 +185,7 @@ impl SecurityEvent {
             }
             Self::TokenRevoked { user_id } => ("authn_token_revoked", Some(user_id), None),
             Self::TokenRefused { user_id } | Self::LinkRefused { user_id } => ("authz_fail", user_id, None),
+            Self::RolesChange { user_id } => ("authz_change", Some(user_id), None),
             Self::UserCreated { user_id } => ("user_created", Some(user_id), None),
             Self::PasswordChange { user_id } => ("authn_password_change", Some(user_id), None),
             Self::PasswordChangeFail { user_id } => ("authn_password_change_fail", user_id, None),
@@ -196,6 +202,7 @@ impl SecurityEvent {
         match self {
             Self::LoginSuccess { .. }
             | Self::TokenRevoked { .. }
+            | Self::RolesChange { .. }
             | Self::UserCreated { .. }
             | Self::PasswordChange { .. }
             | Self::UserUpdated { .. }
@@ -204,5 +211,47 @@ impl SecurityEvent {
             }
             _ => tracing::warn!(event, user_id, way, failures, "security"),
         }
+    }
+}
+
+/// The security event `authz_admin`: what an operator did or tried to do.
+#[derive(Clone, Copy, Debug)]
+pub struct OperatorAction<'a> {
+    /// Who, as stated; absent if that was unusable.
+    pub by: Option<&'a str>,
+    /// Why, as stated; absent if that was unusable.
+    pub reason: Option<&'a str>,
+    /// What; absent if there is no such action.
+    pub action: Option<&'a str>,
+    /// `done`, `dry_run`, `not_found`, `refused` or `failed`.
+    pub outcome: &'a str,
+    /// The user whom it was to be done to.
+    pub user_id: Option<Uuid>,
+    /// The number of users that were found or written, for actions on several.
+    pub users: Option<usize>,
+}
+
+impl OperatorAction<'_> {
+    /// Logs the event.
+    pub fn log(self) {
+        let Self {
+            by,
+            reason,
+            action,
+            outcome,
+            users,
+            ..
+        } = self;
+        let user_id = self.user_id.map(tracing::field::display);
+        tracing::info!(
+            event = "authz_admin",
+            action,
+            by,
+            reason,
+            outcome,
+            user_id,
+            users,
+            "security"
+        );
     }
 }

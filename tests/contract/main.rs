@@ -1,6 +1,7 @@
 //! Tests of the API: each name states a behaviour, and each test has its own database and compares whole responses.
 
 mod account_races;
+mod admin;
 mod adoption;
 mod attempts;
 mod authorizer;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::admin::Operator;
 use crate::examples::session_id;
 use crate::harness::{Database, FAST, PASSWORD, Service, token_of};
 
@@ -30,8 +31,8 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
     let database = Database::migrated().await;
     let fill = format!(
         r#"
-        INSERT INTO people."user" (userid, user_name, password_hash)
-        SELECT 'user-' || n, 'User ' || n, '$argon2id$v=19$m=64,t=2,p=1$' || repeat('x', 66)
+        INSERT INTO people."user" (userid, user_name, email, password_hash)
+        SELECT 'user-' || n, 'User ' || n, 'user-' || n || '@example.com', '$argon2id$v=19$m=64,t=2,p=1$' || repeat('x', 66)
         FROM generate_series(1, {ROWS}) AS n;
 
         INSERT INTO people.user_session (session_id, token, expires_at)
@@ -53,6 +54,7 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
     );
     database.execute(&fill).await;
     let service = Service::on(database.clone(), &FAST);
+    let operator = Operator::of(&database);
     for n in 0..REQUESTS {
         let userid = format!("new-{n}");
         let token = service.token_of_new_user(&userid).await;
@@ -92,7 +94,11 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
         let token = service.log_in(&userid, PASSWORD).await.access_token();
         assert_eq!(service.log_out(&token).await.status, 200);
         assert_eq!(service.register(&userid).await.status, 409);
+        operator
+            .every_action(&format!("user-{}", n + 1), &format!("invited-{n}"))
+            .await;
     }
+    drop(operator);
     // The statistics of a connection are complete when it has ended.
     drop(service);
     let counted = format!(

@@ -17,7 +17,7 @@ pub(crate) use environment::aws_endpoint_url;
 pub use limits::Limits;
 pub use mail::{LinkPages, LinkScheme, mail_is_set_up};
 pub use passwords::PasswordConfig;
-pub use tokens::{MAX_LIFETIME_MINUTES, MIN_KEY_BYTES, TokenConfig};
+pub use tokens::{MAX_LIFETIME_MINUTES, MIN_KEY_BYTES, TokenConfig, max_idle};
 pub use trusted_proxy::TrustedProxy;
 
 use crate::origins::Origins;

@@ -35,7 +35,6 @@ impl TokenConfig {
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         const KEY: &str = "SECRET_KEY";
         const MINUTES: &str = "ACCESS_TOKEN_EXPIRE_MINUTES";
-        const IDLE_MINUTES: &str = "SESSION_IDLE_MINUTES";
         let secret_key = key(environment, KEY)?.ok_or_else(|| ConfigError::new(KEY, "is missing"))?;
         let previous_secret_key = key(environment, "SECRET_KEY_PREVIOUS")?;
         let algorithm = match environment.text("ALGORITHM") {
@@ -45,14 +44,6 @@ impl TokenConfig {
             Some(_) => return Err(ConfigError::new("ALGORITHM", "must be HS256, HS384 or HS512")),
         };
         let minutes = environment.number(MINUTES, 60, 1..=MAX_LIFETIME_MINUTES)?;
-        let idle_minutes = environment.number(IDLE_MINUTES, 0, 0..=MAX_LIFETIME_MINUTES)?;
-        // `last_seen` lags by up to 15 minutes: a shorter limit would end sessions that are in use.
-        if (1..60).contains(&idle_minutes) {
-            return Err(ConfigError::new(
-                IDLE_MINUTES,
-                format!("must be 0, or from 60 to {MAX_LIFETIME_MINUTES}"),
-            ));
-        }
         Ok(Self {
             algorithm,
             // The same key twice (a rotation that has not been carried out yet) counts as one.
@@ -61,13 +52,30 @@ impl TokenConfig {
             secret_key,
             issuer: issuer(environment).to_owned(),
             lifetime: Duration::from_secs(u64::from(minutes) * 60),
-            max_idle: (idle_minutes > 0).then(|| TimeDelta::minutes(idle_minutes.into())),
+            max_idle: max_idle(environment)?,
         })
     }
 }
 
 /// The longest lifetime of a token, and the longest that a session may be idle: a year.
 pub const MAX_LIFETIME_MINUTES: u32 = 525_600;
+
+/// `SESSION_IDLE_MINUTES`: how long a session may be idle; `None`: as long as it lives.
+///
+/// # Errors
+/// When it is invalid.
+pub fn max_idle(environment: &Environment) -> Result<Option<TimeDelta>, ConfigError> {
+    const IDLE_MINUTES: &str = "SESSION_IDLE_MINUTES";
+    let minutes = environment.number(IDLE_MINUTES, 0, 0..=MAX_LIFETIME_MINUTES)?;
+    // `last_seen` lags by up to 15 minutes: a shorter limit would end sessions that are in use.
+    if (1..60).contains(&minutes) {
+        return Err(ConfigError::new(
+            IDLE_MINUTES,
+            format!("must be 0, or from 60 to {MAX_LIFETIME_MINUTES}"),
+        ));
+    }
+    Ok((minutes > 0).then(|| TimeDelta::minutes(minutes.into())))
+}
 
 pub(super) fn issuer(environment: &Environment) -> &str {
     environment.text("TOKEN_ISSUER").unwrap_or("people")

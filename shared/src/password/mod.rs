@@ -14,6 +14,7 @@ use unicode_normalization::UnicodeNormalization;
 pub use self::kind::{MAX_PARAMETERS, Parameters};
 
 use self::hasher::Hasher;
+use self::stored::Stored;
 use crate::config::PasswordConfig;
 use crate::password_policy::PasswordPolicy;
 use crate::validation::ValidationError;
@@ -49,6 +50,13 @@ impl Password {
     fn normalized(&self) -> SecretString {
         self.0.expose_secret().nfc().collect::<String>().into()
     }
+}
+
+/// Whether a hash from elsewhere could verify a password here: of Argon2id (a PHC string) or bcrypt, well-formed and within
+/// the limits.
+#[must_use]
+pub fn is_usable_hash(hash: &str) -> bool {
+    Stored::parse(hash).is_some()
 }
 
 /// Why a password could not be hashed.

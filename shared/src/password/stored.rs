@@ -1,5 +1,7 @@
 //! Hashes as they are stored.
 
+use std::str::FromStr as _;
+
 use argon2::password_hash::phc::{Output, PasswordHash};
 use argon2::{Params, Version};
 
@@ -24,10 +26,9 @@ impl<'a> Stored<'a> {
     pub(super) fn parse(stored: &'a str) -> Option<Self> {
         match Kind::parse(stored)? {
             Kind::Bcrypt { cost } => {
-                // $2b$12$, then salt and hash in bcrypt's variant of base64.
-                let salt_and_hash = stored.get(7..)?;
-                let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
-                (salt_and_hash.len() == 53 && salt_and_hash.bytes().all(base64))
+                // Salt and hash, too: otherwise it would be computed in no time, and its user known by that.
+                bcrypt::HashParts::from_str(stored)
+                    .is_ok()
                     .then_some(Self::Bcrypt { cost, hash: stored })
             }
             Kind::Argon2id { version, .. } => {
@@ -68,6 +69,18 @@ pub(super) fn dummy_bcrypt_hash(cost: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bcrypt_hash_whose_salt_or_hash_cannot_be_decoded_is_unusable() {
+        let usable = "$2b$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG";
+        assert!(Stored::parse(usable).is_some());
+        for (place, character) in [(7, "$"), (28, "v"), (59, "H"), (59, "")] {
+            let mut hash = usable.to_owned();
+            hash.replace_range(place..=place, character);
+            assert!(Stored::parse(&hash).is_none(), "{hash}");
+            assert!(bcrypt::verify("a password", &hash).is_err(), "{hash}");
+        }
+    }
 
     #[test]
     fn a_dummy_bcrypt_hash_is_computed_and_never_matches() {

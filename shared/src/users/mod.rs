@@ -1,6 +1,7 @@
 //! Users: what a valid one is made of, and every statement on `people."user"`.
 
 mod link;
+pub mod operators;
 mod own;
 
 use chrono::{DateTime, Utc};
