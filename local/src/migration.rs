@@ -40,6 +40,7 @@ fn remedy(error: &str) -> &'static str {
 }
 
 /// Describes the database without credentials, which may be anywhere in a URL.
+#[must_use]
 pub fn place(database: &DatabaseConfig) -> String {
     if let Credentials::Secret(arn) = &database.credentials {
         return format!("the one that {arn} names");
