@@ -44,6 +44,12 @@ def event_of(method, path, suffix="", body=None, token=None, **parameters):
     return event
 
 
+def delivery(answer):
+    """What the Lambda service sends to the destination of a function that answered so."""
+    return {"version": "1.0", "timestamp": "2026-11-26T03:00:00.000Z", "requestContext": {"condition": "Success"},
+            "requestPayload": {}, "responseContext": {"statusCode": 200}, "responsePayload": answer}
+
+
 def authorizer_event(kind, credentials):
     """An event for the authorizer, with this header `Authorization`: the name of a file in tests/events says of which gateway."""
     text = (ROOT / f"tests/events/authorizer-{kind}.json").read_text()

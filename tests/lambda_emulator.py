@@ -11,6 +11,7 @@ The database must be migrated. Each run creates new accounts, so it can be repea
 import argparse
 import base64
 import gzip
+import http.server
 import json
 import os
 import pathlib
@@ -20,10 +21,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
-from functions import authorizer_event, event_of, functions
+from functions import authorizer_event, delivery, event_of, functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALL = {function["name"]: function for function in functions()}
@@ -55,6 +57,8 @@ if not options.database_url:
     parser.error("set DATABASE_URL or give --database-url")
 
 SECRET_KEY = secrets.token_hex(32)
+MAIL = {"MAIL_FROM": "people@example.com", "APP_RESET_URL": "https://app.example.com/reset",
+        "APP_EMAIL_URL": "https://app.example.com/email"}
 
 
 def binary(function):
@@ -73,7 +77,7 @@ def check(what, passed, otherwise=""):
 
 def environment(database_url, secret_key=SECRET_KEY):
     """The environment of the function: only PATH is inherited, so that no setting leaks in."""
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": secret_key} if database_url else {}
+    settings = {"DATABASE_URL": database_url, "SECRET_KEY": secret_key} | MAIL if database_url else {}
     return settings | {
         "PATH": os.environ["PATH"],
         "AWS_LAMBDA_FUNCTION_NAME": "test",
@@ -95,13 +99,13 @@ class Emulator:
 
     running = []
 
-    def __init__(self, function, database_url):
+    def __init__(self, function, database_url, settings={}):
         self.port, runtime_port = free_ports(2)
         self.log = pathlib.Path(work.name) / f"{function}-{self.port}.log"
         self.process = subprocess.Popen(
             [options.emulator, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
              "--runtime-api-address", f"127.0.0.1:{runtime_port}", binary(function)],
-            env=environment(database_url), cwd=work.name, stdin=subprocess.DEVNULL,
+            env=environment(database_url) | settings, cwd=work.name, stdin=subprocess.DEVNULL,
             stdout=self.log.open("w"), stderr=subprocess.STDOUT, start_new_session=True)
         Emulator.running.append(self)
         for _ in range(100):
@@ -297,6 +301,72 @@ def authorizer(emulators, emulator):
     check("authorizer: logs no token", token not in log, "it does")
 
 
+class Aws(http.server.BaseHTTPRequestHandler):
+    """SES and EventBridge, which accept everything."""
+
+    protocol_version = "HTTP/1.1"
+    calls = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        Aws.calls.append((self.path, body))
+        entries = body.get("Entries")
+        answer = {"MessageId": "1"} if entries is None else {"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in entries]}
+        text = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+def forgotten_password(emulators):
+    """From the request to the mail, and from its link to a log-in; then the event of the deletion."""
+    userid = f"ev-{secrets.token_hex(4)[:7]}"
+    address, old, new = f"{userid}@example.com", "correct horse battery staple", "six candles under the bridge"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Aws)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    outbox = Emulator("outbox", options.database_url)
+    courier = Emulator("courier", None, {
+        "MAIL_FROM": MAIL["MAIL_FROM"], "EVENT_BUS": "people", "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_address[1]}"})
+
+    def send(function, path, code, body, token=None):
+        return call(emulators[function], f"mail: POST {path}: {code}", event_of("POST", path, "", body, token), 200, code)
+
+    def deliver():
+        answer, _ = outbox.invoke({})
+        report, _ = courier.invoke(delivery(answer))
+        check(f"mail: courier sends what outbox takes: {report}",
+              report == {"sent": len(answer["mails"]), "dropped": 0, "events": len(answer["events"])}, answer)
+
+    deliver()  # what other accounts have left
+    Aws.calls.clear()
+    send("register", "/user/register", 1, {"userid": userid, "password": old, "email": address})
+    send("credentials", "/auth/forgot", 1, {"account": userid})
+    deliver()
+    (path, mail), = Aws.calls
+    text = mail["Content"]["Simple"]["Body"]["Text"]["Data"]
+    check("mail: one to the account's address", mail["Destination"] == {"ToAddresses": [address]}, mail)
+    token = text.partition(f"{MAIL['APP_RESET_URL']}#token=")[2].split()[0]
+    send("credentials", "/auth/reset", 1, {"token": token, "new_password": new})
+    session = send("login", "/auth/login", 1, {"userid": userid, "password": new})["data"]["access_token"]
+    Aws.calls.clear()
+    send("credentials", "/user/delete", 1, {"password": new}, session)
+    deliver()
+    events = [entry for _, body in Aws.calls for entry in body.get("Entries", [])]
+    check("mail: other services are told of the deletion",
+          [(event["Source"], event["DetailType"], event["EventBusName"]) for event in events]
+          == [("people", "user_deleted", "people")], events)
+    time.sleep(0.2)  # the emulator copies the log
+    for emulator in (outbox, courier):
+        log = emulator.log.read_text()
+        check(f"{emulator.log.name}: logs no address and no link", address not in log and token not in log, log)
+    server.shutdown()
+
+
 def administration(emulators, emulator):
     """An operator disables a user and enables the user again. Each invocation logs one line."""
     userid = f"ev-{secrets.token_hex(4)[:7]}"
@@ -423,11 +493,17 @@ try:
         log = emulators[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")
     authorizer(emulators, Emulator(AUTHORIZER, options.database_url))
-    administration(emulators, Emulator(ADMIN, options.database_url))
+    forgotten_password(emulators)
+    administration(emulators, Emulator(ADMIN, options.database_url, {"MAIL_FROM": ""}))
     documentation(Emulator(DOCS, database_url=None))
     for name, function in ALL.items():
-        if "keys" in function["needs"]:
+        if "keys" in function["needs"] and name != "outbox":
             short_key(name)
+    # It reads its settings in each run.
+    key = secrets.token_hex(16)[:31]
+    answer, _ = Emulator("outbox", options.database_url, {"SECRET_KEY": key}).invoke({})
+    check("outbox: fails with a SECRET_KEY of 31 bytes", "SECRET_KEY" in answer.get("errorMessage", ""), answer)
+    check("outbox: does not show the key", key not in json.dumps(answer), "it does")
     dead_database("that refuses connections", f"postgres://nobody@127.0.0.1:{free_ports(1)[0]}/none", token)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dead_database("that never answers", f"postgres://nobody@127.0.0.1:{silent.getsockname()[1]}/none", token)

@@ -34,7 +34,7 @@ import time
 import urllib.error
 import urllib.request
 
-from functions import authorizer_event, event_of, functions
+from functions import authorizer_event, delivery, event_of, functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE_IMAGE = "localbase/provided:al2023"
@@ -301,6 +301,10 @@ def invoke_every_function(sam):
     check(f"sam local invoke Admin: {answer}", answer == {"users": []}, answer)
     answer = sam.invoke("Purge", {})
     check(f"sam local invoke Purge: {answer}", answer.get("sessions") == 0 and answer.get("complete"), answer)
+    answer = sam.invoke("Outbox", {})
+    check(f"sam local invoke Outbox: {answer}", answer == {"mails": [], "events": []}, answer)
+    answer = sam.invoke("Courier", delivery(answer))
+    check(f"sam local invoke Courier: {answer}", answer == {"sent": 0, "dropped": 0, "events": 0}, answer)
     expected = {function["name"] for function in functions()}
     check("every function of functions/lib.rs was invoked", expected == sam.invoked, expected ^ sam.invoked)
 

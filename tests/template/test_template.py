@@ -36,11 +36,13 @@ COMMON = {"CorsOrigins": "https://app.example.com,http://localhost:5173"}
 OWNER = {"DatabaseOwnerSecretArn": SECRET + "owner"}
 CREATED = {"CreateDatabase": "true", "VpcId": "vpc-0123456789abcdef0",
            "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1"}
+MAIL = {"MailFrom": "People <no-reply@example.com>", "AppResetUrl": "https://app.example.com/reset",
+        "AppEmailUrl": "https://app.example.com/email"}
 SCENARIOS = {
-    "a secret": {**OWNER, "DatabaseSecretArn": SECRET + "application"},
+    "a secret": {**OWNER, "DatabaseSecretArn": SECRET + "application", **MAIL, "CreateMailIdentity": "false"},
     "IAM": {**OWNER, "DatabaseHost": "db.example.com", "DatabaseResourceId": "db-ABC",
             "SubnetIds": CREATED["SubnetIds"], "SecurityGroupIds": "sg-0123456789abcdef0"},
-    "created": CREATED,
+    "created": {**CREATED, **MAIL},
     "created behind a proxy": {**CREATED, "CreateProxy": "true", "SigningKey": "green", "RegisterConcurrency": "none",
                                "ServeDocs": "false"},
 }
@@ -49,8 +51,16 @@ ROUTED = {name for name, function in FUNCTIONS.items() if function["routes"]}
 # What a client waits for: a gateway invokes it, for a route or to authorize.
 SERVING = ROUTED | {"Authorizer"}
 ROUTES = {(method.lower(), path): name for name in ROUTED for method, path in FUNCTIONS[name]["routes"]}
+# Only where mail is set up.
+MAIL_ROUTES = {("post", path) for path in ("/auth/forgot", "/auth/reset", "/auth/email", "/auth/email/confirm")}
 # The routes of Docs, where it is deployed.
 DOCS = {"Page": ("get", "/docs"), "Files": ("get", "/docs/{file}"), "Description": ("get", "/openapi.json")}
+# Invoked every hour and every minute.
+SCHEDULED = {"Purge": "rate(1 hour)", "Outbox": "rate(1 minute)"}
+# Never more than one instance.
+SINGLE = {"Outbox", "Admin"}
+# Without a database, so outside of the VPC.
+OUTSIDE = {"Docs", "Courier"}
 GATEWAY_TIMEOUT = 30
 HANDLER_DEADLINE = 10
 
@@ -244,7 +254,7 @@ class Template(unittest.TestCase):
             self.assertEqual(function["Runtime"], "provided.al2023")
             self.assertEqual(function["Architectures"], ["x86_64"])
             self.assertEqual(function["TracingConfig"], {"Mode": "Active"})
-            if name not in ("Migrate", "Purge"):
+            if name in SERVING | {"Docs"}:
                 self.assertGreater(function["Timeout"], HANDLER_DEADLINE)
                 self.assertLess(function["Timeout"], GATEWAY_TIMEOUT)
                 self.assertLessEqual(function["MemorySize"], 1769)
@@ -254,15 +264,20 @@ class Template(unittest.TestCase):
         for name, function in stack.of_type("AWS::Lambda::Function").items():
             hashes = "passwords" in FUNCTIONS[name]["needs"]
             self.assertEqual(function["MemorySize"], 1769 if hashes else 256)
-            if stack.parameters.get(f"{name}Concurrency", "none") == "none":
-                self.assertNotIn("ReservedConcurrentExecutions", function)
-            else:
-                self.assertEqual(function["ReservedConcurrentExecutions"], stack.parameters[f"{name}Concurrency"])
+            limit = "1" if name in SINGLE else stack.parameters.get(f"{name}Concurrency", "none")
+            self.assertEqual(str(function.get("ReservedConcurrentExecutions", "none")), limit)
+
+    def test_in_an_account_with_a_small_limit_no_concurrency_is_reserved(self):
+        none = {f"{name}Concurrency": "none" for name in SERVING}
+        for function in Expanded(CREATED | none).of_type("AWS::Lambda::Function").values():
+            self.assertNotIn("ReservedConcurrentExecutions", function)
 
     def test_the_concurrency_limits_fit_the_smallest_database(self):
-        # db.t4g.micro: about 80 connections, of which RDS reserves a few. Migrate and Purge take one each.
+        # db.t4g.micro: about 80 connections, of which RDS reserves a few. Migrate and Purge take one each, as the single ones.
         parameters = self.stacks["created"].parameters
-        self.assertLessEqual(sum(int(parameters[f"{name}Concurrency"]) for name in SERVING) + 2, 70)
+        limits = sum(int(parameters[f"{name}Concurrency"]) for name in SERVING)
+        self.assertLessEqual(limits + 2 + len(SINGLE), 70)
+        self.assertIn(f" = {limits}.", (ROOT / "docs/operations.md").read_text(), "docs/operations.md has another sum")
 
     # --- Routes
 
@@ -275,7 +290,7 @@ class Template(unittest.TestCase):
                   for function in self.source["Resources"].values() if function["Type"] == "AWS::Serverless::Function"
                   for name, event in function["Properties"].get("Events", {}).items() if event["Type"] == "HttpApi"}
         self.assertLessEqual(set(ROUTES), set(events), "a route of functions/lib.rs is not in template.yaml")
-        expected = [(name, events[route], route) for route, name in ROUTES.items()]
+        expected = [(name, events[route], route) for route, name in ROUTES.items() if self.exists(stack, route)]
         if self.docs(stack):
             expected += [("Docs", event, route) for event, route in DOCS.items()]
         self.assertEqual(set(routes), {route for _, _, route in expected})
@@ -287,8 +302,9 @@ class Template(unittest.TestCase):
             self.assertEqual(permission["FunctionName"], f"<{name}Aliaslive>")
             path = re.sub(r"\{.*?\}", "*", route[1])
             self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{path}"), permission)
-        # Besides the routes, only the schedule and the gateways below may invoke a function.
-        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected) + 2)
+        # Besides the routes, only the schedules and the gateways below may invoke a function. SAM permits an absent route, too.
+        absent = sum(not self.exists(stack, route) for route in ROUTES)
+        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected) + absent + len(SCHEDULED) + 1)
 
     def test_gateways_of_this_account_and_of_named_ones_may_invoke_the_authorizer(self):
         others = ["210987654321", "111122223333", "444455556666"]
@@ -303,27 +319,88 @@ class Template(unittest.TestCase):
             self.assertEqual(stack.outputs["AuthorizerArn"], "<AuthorizerAliaslive>")
 
     @with_each_database
-    def test_purge_runs_every_hour(self, stack):
-        rule, = stack.of_type("AWS::Events::Rule").values()
-        self.assertEqual(rule["ScheduleExpression"], "rate(1 hour)")
-        self.assertEqual([target["Arn"] for target in rule["Targets"]], ["<Purge.Arn>"])
-        permission = stack.resources["PurgeHourlyPermission"]["Properties"]
-        self.assertEqual((permission["Principal"], permission["SourceArn"]), ("events.amazonaws.com", "<PurgeHourly.Arn>"))
+    def test_purge_runs_every_hour_and_outbox_every_minute(self, stack):
+        rules = stack.of_type("AWS::Events::Rule")
+        targets = {target["Arn"]: rule["ScheduleExpression"] for rule in rules.values() for target in rule["Targets"]}
+        self.assertEqual(targets, {f"<{name}.Arn>": rate for name, rate in SCHEDULED.items()})
+        for name, event in (("Purge", "Hourly"), ("Outbox", "EveryMinute")):
+            permission = stack.resources[f"{name}{event}Permission"]["Properties"]
+            self.assertEqual((permission["Principal"], permission["SourceArn"]),
+                             ("events.amazonaws.com", f"<{name}{event}.Arn>"))
+        self.assertLess(stack.of_type("AWS::Lambda::Function")["Outbox"]["Timeout"], 60)
+
+    def asynchronous(self, stack, function):
+        """What the Lambda service does after an asynchronous invocation."""
+        return stack.resources[f"{function}EventInvokeConfig"]["Properties"]
 
     @with_each_database
     def test_one_failed_purge_is_one_error_and_no_alarm(self, stack):
-        config, = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
-        self.assertEqual((config["FunctionName"], config["MaximumRetryAttempts"]), ("<Purge>", 0))
+        self.assertEqual(self.asynchronous(stack, "Purge")["MaximumRetryAttempts"], 0)
         alarm = stack.resources["PurgeErrorsAlarm"]["Properties"]
         self.assertEqual((alarm["Statistic"], alarm["Threshold"], alarm["Period"]), ("Sum", 2, 6 * 3600))
 
     @with_each_database
     def test_every_route_is_throttled(self, stack):
         stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
-        self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in ROUTES})
+        # The settings of a route that does not exist would fail the deployment: those of Docs and of mail have the default.
+        self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in set(ROUTES) - MAIL_ROUTES})
         for settings in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
             self.assertGreater(settings["ThrottlingRateLimit"], 0)
             self.assertGreaterEqual(settings["ThrottlingBurstLimit"], settings["ThrottlingRateLimit"])
+
+    # --- Mails and events
+
+    def exists(self, stack, route):
+        return route not in MAIL_ROUTES or stack.parameters["MailFrom"] != ""
+
+    @with_each_database
+    def test_the_answer_of_outbox_goes_to_courier_which_is_tried_three_times(self, stack):
+        outbox, courier = self.asynchronous(stack, "Outbox"), self.asynchronous(stack, "Courier")
+        self.assertEqual(outbox["DestinationConfig"], {"OnSuccess": {"Destination": "<Courier.Arn>"}})
+        # The next run is the retry, and none waits for another.
+        self.assertEqual((outbox["MaximumRetryAttempts"], outbox["MaximumEventAgeInSeconds"]), (0, 60))
+        self.assertEqual((courier["MaximumRetryAttempts"], courier["DestinationConfig"]), (2, {}))
+        self.assertEqual(self.allowed(stack, "Outbox")["lambda:InvokeFunction"], ["<Courier.Arn>"])
+        for function in set(FUNCTIONS) - {"Outbox", *OUTSIDE}:
+            self.assertNotIn("lambda:InvokeFunction", self.allowed(stack, function))
+
+    @with_each_database
+    def test_courier_sends_and_can_do_nothing_else(self, stack):
+        self.assertNotIn("VpcConfig", stack.of_type("AWS::Lambda::Function")["Courier"])
+        mail = stack.parameters["MailFrom"] != ""
+        may = {action: resources for action, resources in self.allowed(stack, "Courier").items()
+               if not action.startswith(("logs:", "xray:"))}
+        expected = {"events:PutEvents": ["<EventBus.Arn>"]}
+        if mail:
+            expected["ses:SendEmail"] = [f"arn:aws:ses:{REGION}:{ACCOUNT}:identity/example.com"]
+        self.assertEqual(may, expected)
+
+    def test_without_a_sender_no_route_identity_or_permission_for_mail_exists(self):
+        for name, stack in self.stacks.items():
+            text = json.dumps(stack.resources)
+            mail = "MailFrom" in SCENARIOS[name]
+            self.assertEqual("ses:" in text, mail, name)
+            self.assertEqual("/auth/forgot" in json.dumps(stack.resources["Gateway"]), mail, name)
+            identities = [identity["EmailIdentity"] for identity in stack.of_type("AWS::SES::EmailIdentity").values()]
+            created = mail and stack.parameters["CreateMailIdentity"] == "true"
+            self.assertEqual(identities, ["example.com"] if created else [], name)
+            self.assertEqual("MailDnsRecords" in stack.outputs, created, name)
+
+    def test_the_sender_is_an_address_or_a_name_with_one(self):
+        pattern = self.source["Parameters"]["MailFrom"]["AllowedPattern"]
+        for sender in ["", "no-reply@example.com", MAIL["MailFrom"]]:
+            self.assertRegex(sender, pattern)
+        for sender in ["example.com", "no-reply@", "@example.com", "a@b@example.com", "a@example.com,b@example.com"]:
+            self.assertNotRegex(sender, pattern)
+        plain = Expanded(CREATED | MAIL | {"MailFrom": "no-reply@example.com"})
+        self.assertEqual(plain.of_type("AWS::SES::EmailIdentity")["MailIdentity"]["EmailIdentity"], "example.com")
+
+    @with_each_database
+    def test_operators_and_other_services_find_what_they_need_in_the_outputs(self, stack):
+        self.assertEqual(stack.outputs["AdminFunctionArn"], "<Admin.Arn>")
+        self.assertEqual(stack.outputs["EventBusArn"], "<EventBus.Arn>")
+
+    # --- Other routes, and origins
 
     def test_with_serve_docs_false_nothing_of_docs_is_deployed(self):
         stack = self.stacks["created behind a proxy"]
@@ -403,8 +480,8 @@ class Template(unittest.TestCase):
                     may = self.allowed(stack, name)
                     for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
                         self.assertEqual(may[action], [f"<{name}Log.Arn>"])
-                    if name == "Docs":
-                        self.assertEqual(set(may), always)
+                    if name in OUTSIDE:
+                        self.assertLessEqual(set(may) - {"events:PutEvents", "ses:SendEmail"}, always)
                         self.assertNotIn("VpcConfig", function)
                         continue
                     expected = set(always) | {"secretsmanager:GetSecretValue"}
@@ -417,6 +494,8 @@ class Template(unittest.TestCase):
                         owner = "<OwnerSecret>" if "CreateDatabase" in SCENARIOS[database] else SECRET + "owner"
                         self.assertEqual(may["secretsmanager:GetSecretValue"], [owner, *secrets[database]])
                     else:
+                        if name == "Outbox":
+                            expected.add("lambda:InvokeFunction")
                         needs = FUNCTIONS[name]["needs"]
                         keys = ["<SigningKeyBlue>", "<SigningKeyGreen>"] if "keys" in needs else []
                         self.assertEqual(sorted(may.get("secretsmanager:GetSecretValue", [])),
@@ -463,6 +542,11 @@ class Template(unittest.TestCase):
                         self.assertNotIn("Environment", function)
                         continue
                     variables = function["Environment"]["Variables"]
+                    sender = {"MAIL_FROM": stack.parameters["MailFrom"]}
+                    pages = {"APP_RESET_URL": stack.parameters["AppResetUrl"], "APP_EMAIL_URL": stack.parameters["AppEmailUrl"]}
+                    if name == "Courier":
+                        self.assertEqual(variables, {"EVENT_BUS": "<EventBus>"} | (sender if sender["MAIL_FROM"] else {}))
+                        continue
                     if name == "Migrate":
                         password = database == "a secret"
                         self.assertEqual(variables, {
@@ -476,7 +560,12 @@ class Template(unittest.TestCase):
                                        if setting.startswith("DATABASE_")}
                         self.assertEqual(variables, of_database | {"SESSION_RETENTION_DAYS": "7"})
                     else:
-                        own = {"CORS_ALLOWED_ORIGINS": COMMON["CorsOrigins"]} if name == "Login" else {}
+                        own = {
+                            "Login": {"CORS_ALLOWED_ORIGINS": COMMON["CorsOrigins"]},
+                            "Credentials": sender | {"MAILS_PER_ADDRESS_PER_HOUR": "20"},
+                            "Outbox": sender | pages,
+                            "Admin": sender,
+                        }.get(name, {})
                         own["REVISION"] = variables["REVISION"]
                         self.assertEqual(variables, common | differences[database] | own)
 
@@ -499,8 +588,9 @@ class Template(unittest.TestCase):
             variables = set(function.get("Environment", {"Variables": {}})["Variables"]) - {"REVISION"}
             self.assertLessEqual(variables, set(table), "the template sets a variable that the README does not list")
         example = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-        # `local` runs neither `purge` nor `migrate`.
-        self.assertEqual(example, {name for name, about in table.items() if not re.search("`(purge|migrate)` only", about)})
+        # `local` runs none of these.
+        other = "`(purge|migrate|courier)` only"
+        self.assertEqual(example, {name for name, about in table.items() if not re.search(other, about)})
 
     @with_each_database
     def test_no_secret_is_in_plain_text(self, stack):
@@ -526,7 +616,7 @@ class Template(unittest.TestCase):
         digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:6]
         for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
             revision = function.get("Environment", {"Variables": {}})["Variables"].get("REVISION")
-            if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-purge", f"{STACK}-docs"):
+            if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-purge", f"{STACK}-docs", f"{STACK}-courier"):
                 self.assertIsNone(revision)
             else:
                 self.assertRegex(revision, f"^[0-9]+-{digest}$", f"the parameters have changed: set REVISION to N-{digest}")
@@ -564,8 +654,10 @@ class Template(unittest.TestCase):
                    for alarm in alarms.values() for dimension in alarm.get("Dimensions", [])}
         own = {alarm["MetricName"] for alarm in alarms.values() if alarm["Namespace"] == f"people/{STACK}"}
         filters = stack.of_type("AWS::Logs::MetricFilter")
-        self.assertEqual(own, {f["MetricTransformations"][0]["MetricName"] for f in filters.values()})
-        for name in [*SERVING, "Migrate", "Purge", *self.docs(stack)]:
+        shown = {metric[1] for metric in self.dashboard(stack) if metric[0] == f"people/{STACK}"}
+        self.assertEqual(own | shown, {f["MetricTransformations"][0]["MetricName"] for f in filters.values()})
+        # Those of outbox are below. Who invokes admin sees whether it fails.
+        for name in [*SERVING, "Migrate", "Purge", "Courier", *self.docs(stack)]:
             self.assertIn((f"<{name}>", "Errors", None), watched)
             self.assertIn((f"<{name}>", "Throttles", None), watched)
         for name in SERVING:
@@ -579,8 +671,65 @@ class Template(unittest.TestCase):
             self.assertEqual(filters[name]["FilterPattern"], '{ $.event = "authn_login_fail_max" }')
             self.assertEqual(filters[name]["MetricTransformations"][0]["MetricName"], "LockOuts")
 
-    def test_the_event_that_raises_the_lock_out_alarm_is_logged(self):
-        self.assertIn('"authn_login_fail_max"', (ROOT / "shared/src/telemetry.rs").read_text())
+    @with_each_database
+    def test_an_alarm_is_raised_when_something_waits_for_five_minutes_or_is_lost(self, stack):
+        alarms = stack.of_type("AWS::CloudWatch::Alarm")
+        oldest = alarms["OutboxOldestAlarm"]
+        # It is also raised when nothing is logged, since outbox does not run or fails.
+        self.assertEqual((oldest["Statistic"], oldest["Threshold"], oldest["Period"] * oldest["EvaluationPeriods"]),
+                         ("Maximum", 300, 300))
+        self.assertEqual((oldest["ComparisonOperator"], oldest["TreatMissingData"]),
+                         ("GreaterThanOrEqualToThreshold", "breaching"))
+        for alarm, function, metric in (("OutboxDestinationAlarm", "Outbox", "DestinationDeliveryFailures"),
+                                        ("CourierDroppedAlarm", "Courier", "AsyncEventsDropped")):
+            found = alarms[alarm]
+            self.assertEqual((found["Namespace"], found["MetricName"], found["Threshold"]), ("AWS/Lambda", metric, 1))
+            self.assertEqual(found["Dimensions"], [{"Name": "FunctionName", "Value": f"<{function}>"}])
+
+    @with_each_database
+    def test_every_figure_is_logged(self, stack):
+        logged = {"Login": "shared/src/telemetry.rs", "Register": "shared/src/telemetry.rs",
+                  "Credentials": "shared/src/telemetry.rs",
+                  "Outbox": "functions/outbox/mod.rs", "Courier": "functions/courier/mod.rs"}
+        for name, metric in stack.of_type("AWS::Logs::MetricFilter").items():
+            source = logged.get(metric["LogGroupName"].strip("<>").removesuffix("Log"))
+            if event := re.search(r'\$\.event = (".*")', metric["FilterPattern"]):
+                self.assertIn(event.group(1), (ROOT / source).read_text(), name)
+            elif "$.status" not in metric["FilterPattern"]:
+                member = re.match(r"\{ \$\.(\w+) >=? 0 }$", metric["FilterPattern"]).group(1)
+                self.assertEqual(metric["MetricTransformations"][0]["MetricValue"], f"$.{member}")
+                self.assertRegex((ROOT / source).read_text(), rf"tracing::info!\([^;]*\b{member}\b", name)
+
+    def dashboard(self, stack):
+        """The metrics of the dashboard, written in full: namespace, name, and dimensions."""
+        metrics, before = [], []
+        for widget in json.loads(stack.resources["Dashboard"]["Properties"]["DashboardBody"])["widgets"]:
+            self.assertEqual((widget["type"], widget["properties"]["region"]), ("metric", REGION))
+            for metric in widget["properties"]["metrics"]:
+                if metric[0] == "...":
+                    metric = before[:len(before) - len(metric) + 1] + metric[1:]
+                before = [before[at] if part == "." else part for at, part in enumerate(metric)]
+                metrics.append(before)
+        return metrics
+
+    @with_each_database
+    def test_the_dashboard_shows_metrics_that_exist(self, stack):
+        filters = {f["MetricTransformations"][0]["MetricName"] for f in stack.of_type("AWS::Logs::MetricFilter").values()}
+        shown = self.dashboard(stack)
+        for namespace, name, *dimensions in shown:
+            if namespace == f"people/{STACK}":
+                self.assertIn(name, filters)
+                self.assertEqual(dimensions, [])
+            else:
+                known = {"AWS/Lambda": ("FunctionName", ["Duration"]), "AWS/ApiGateway": ("ApiId", ["Count", "4xx", "5xx"]),
+                         "AWS/RDS": ("DBInstanceIdentifier", ["DatabaseConnections"])}
+                self.assertEqual(dimensions[0], known[namespace][0])
+                self.assertIn(name, known[namespace][1])
+                self.assertIn(dimensions[1].strip("<>"), stack.present)
+        durations = sorted(dimensions[1] for _, name, *dimensions in shown if name == "Duration")
+        functions = SERVING | {"Outbox", "Courier"}
+        self.assertEqual(durations, sorted(2 * [f"<{name}>" for name in functions]), "p50 and p95 of every function")
+        self.assertEqual("DatabaseConnections" in {metric[1] for metric in shown}, "Database" in stack.present)
 
     @with_each_database
     def test_traffic_shifts_gradually_and_alarms_roll_back(self, stack):
@@ -619,7 +768,7 @@ class Template(unittest.TestCase):
         for name in ("created", "created behind a proxy"):
             stack = self.stacks[name]
             functions = {f["VpcConfig"]["SecurityGroupIds"][0] for name, f in stack.of_type("AWS::Lambda::Function").items()
-                         if name != "Docs"}
+                         if name not in OUTSIDE}
             self.assertEqual(functions, {"<FunctionSecurityGroup>"})
             for group in stack.of_type("AWS::EC2::SecurityGroup").values():
                 self.assertEqual(group.get("SecurityGroupIngress", []), [])
