@@ -340,7 +340,13 @@ fn recover(phone: &mut Device, alice: &Value) {
     let (route, path) = ("POST /auth/reset", "/auth/reset");
     let failed = warn("authn_password_change_fail");
     let changed = [info("authn_password_change", alice)];
-    phone.send(route, path, &reset("x"), (410, 41001), &[failed.clone()]);
+    phone.send(
+        route,
+        path,
+        &reset("x"),
+        (410, 41001),
+        std::slice::from_ref(&failed),
+    );
     phone.send(route, path, &reset(&link), (200, 1), &changed);
     let failed = [with(failed, "user_id", alice.clone())];
     phone.send(route, path, &reset(&link), (410, 41001), &failed);
