@@ -30,6 +30,7 @@ async fn every_page_is_there_with_the_headers_of_every_answer() {
             ("content-security-policy", page.content_security_policy),
             ("cache-control", "no-store"),
             ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
             ("strict-transport-security", "max-age=63072000; includeSubDomains"),
         ] {
             let found: Vec<_> = headers.get_all(name).iter().collect();
@@ -44,14 +45,23 @@ async fn every_page_is_there_with_the_headers_of_every_answer() {
     }
     let expected = [
         "/",
+        "/confirm-email",
         "/docs",
         "/docs/start.js",
         "/docs/style.css",
         "/docs/swagger-ui-bundle.js",
         "/docs/swagger-ui.css",
-        "/example.css",
-        "/example.js",
+        "/example/account.js",
+        "/example/api.js",
+        "/example/confirm-email.js",
+        "/example/example.css",
+        "/example/link.js",
+        "/example/page.js",
+        "/example/reset-password.js",
+        "/example/sessions.js",
+        "/example/words.js",
         "/openapi.json",
+        "/reset-password",
     ];
     assert_eq!(paths, expected.into());
 }
@@ -86,6 +96,8 @@ async fn a_page_has_no_other_methods_and_no_other_paths() {
         "/example",
         "/example/",
         "/index.html",
+        "/reset-password/",
+        "/reset-password.html",
         "/openapi.yaml",
         "/favicon.ico",
     ] {
