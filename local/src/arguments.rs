@@ -7,10 +7,13 @@ pub const HELP: &str = "\
 Runs the account service on this machine, with its own PostgreSQL.
 
 Usage: cargo run -p local -- [--adopt] [--sam]
+       cargo run -p local -- admin EVENT
 
   --adopt   adopt the users of an earlier back end in the database; same as ADOPT=true
   --sam     let containers of `sam local` reach the database, and write their settings to .local/sam.json
   --help    print this help
+  admin     do what an operator does, in the same database, whether it is running or not: print the answer of the function
+            `admin` to EVENT, a JSON object, or - to read it from standard input; docs/operations.md has examples
 
 Settings are environment variables, or lines NAME=value in a file .env beside Cargo.lock. The most common:
   PORT=3000, HOST=127.0.0.1             address to listen on
@@ -29,17 +32,27 @@ pub struct Arguments {
     pub sam: bool,
     /// `--help`
     pub help: bool,
+    /// `admin`, and its event.
+    pub admin: Option<String>,
 }
 
 impl Arguments {
     /// Parses the arguments after the program's name.
     ///
     /// # Errors
-    /// A sentence that quotes the unknown argument.
+    /// A sentence that quotes an unknown argument, or says what is missing.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
         let mut parsed = Self::default();
-        for argument in arguments {
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
             match argument.to_str() {
+                Some("admin") if parsed == Self::default() => {
+                    let event = arguments.next().map(OsString::into_string);
+                    match (event, arguments.next()) {
+                        (Some(Ok(event)), None) => parsed.admin = Some(event),
+                        _ => return Err("admin needs one argument, in quotes; see --help".to_owned()),
+                    }
+                }
                 Some("--adopt") => parsed.adopt = true,
                 Some("--sam") => parsed.sam = true,
                 Some("--help" | "-h") => parsed.help = true,
@@ -70,6 +83,7 @@ mod tests {
             adopt: true,
             sam: true,
             help: false,
+            admin: None,
         };
         assert_eq!(parse(&["--sam", "--adopt", "--sam"]).as_ref(), Ok(&both));
         assert!(parse(&["-h"]).is_ok_and(|arguments| arguments.help));
@@ -80,8 +94,24 @@ mod tests {
     }
 
     #[test]
+    fn admin_stands_alone_with_one_event() {
+        let parsed = parse(&["admin", "{}"]).map(|arguments| arguments.admin);
+        assert_eq!(parsed, Ok(Some("{}".to_owned())));
+        let expected = Err("admin needs one argument, in quotes; see --help".to_owned());
+        for refused in [
+            &["admin"][..],
+            &["admin", "{}", "{}"],
+            &["admin", "{}", "--adopt"],
+        ] {
+            assert_eq!(parse(refused), expected, "{refused:?}");
+        }
+        let expected = Err("unknown argument \"admin\"; see --help".to_owned());
+        assert_eq!(parse(&["--adopt", "admin", "{}"]), expected);
+    }
+
+    #[test]
     fn the_help_names_every_argument() {
-        for argument in ["--adopt", "--sam", "--help"] {
+        for argument in ["--adopt", "--sam", "--help", "admin"] {
             assert!(HELP.contains(&format!("\n  {argument} ")));
         }
     }

@@ -12,11 +12,10 @@ use local::arguments::{Arguments, HELP};
 use local::containers::{self, Gateway};
 use local::postgres::{Error as PostgresError, Server};
 use local::settings::{self, Settings};
-use local::{mail, request_log, server};
+use local::{Failure, admin, mail, migration, request_log, server};
 use shared::app::App;
 use shared::aws;
-use shared::config::{Config, Credentials, DatabaseConfig, Environment, LinkPages, LinkScheme};
-use shared::database::Migration;
+use shared::config::{Config, Environment, LinkPages, LinkScheme};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -38,7 +37,7 @@ async fn main() -> ExitCode {
         shared::telemetry::init(io::stderr);
     }
     match run().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("local: {error}");
             ExitCode::FAILURE
@@ -46,14 +45,20 @@ async fn main() -> ExitCode {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-async fn run() -> Result<(), Failure> {
+async fn run() -> Result<ExitCode, Failure> {
     let arguments = Arguments::parse(std::env::args_os().skip(1))?;
     if arguments.help {
         io::stdout().write_all(HELP.as_bytes())?;
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
+    if let Some(event) = arguments.admin {
+        return admin::run(event).await;
+    }
+    serve_all(arguments).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve_all(arguments: Arguments) -> Result<(), Failure> {
     // From the beginning, so that a signal during startup stops the database as well.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -78,7 +83,7 @@ async fn run() -> Result<(), Failure> {
         let environment = aws::with_secret_keys(&environment).await?;
         let mut config = Config::from_environment(&environment)?;
         config.origins = settings.origins;
-        let place = place(&config.database);
+        let place = migration::place(&config.database);
         let sam = embedded
             .as_ref()
             .and_then(|embedded| embedded.containers_url.as_deref());
@@ -213,47 +218,8 @@ fn write_sam_settings(state: &Path, url: &str, environment: &Environment) -> Res
 async fn app(mut config: Config, place: &str, adopt: bool) -> Result<App, Failure> {
     config.database.connections = CONNECTIONS;
     let app = App::new(config);
-    let migration = Migration {
-        adopt,
-        ..Migration::default()
-    };
-    let migrated = Box::pin(app.database.migrate(&migration)).await;
-    let migrated = migrated.map_err(|error| {
-        let error = error.to_string();
-        format!(
-            "the database at {place} cannot be migrated: {error}{}",
-            remedy(&error)
-        )
-    })?;
-    for line in migrated.adopted {
-        eprintln!("local: {line}");
-    }
+    migration::migrate(&app.database, place, adopt).await?;
     Ok(app)
-}
-
-/// What to do about a common error of the driver.
-fn remedy(error: &str) -> &'static str {
-    if error.contains("server does not support TLS") {
-        "; to connect without it, add ?sslmode=disable to DATABASE_URL"
-    } else if error.contains("UnknownIssuer") {
-        "; add ?sslrootcert=FILE to DATABASE_URL, with the certificate of the authority that issued the server's"
-    } else {
-        ""
-    }
-}
-
-/// Describes the database without credentials, which may be anywhere in a URL.
-fn place(database: &DatabaseConfig) -> String {
-    if let Credentials::Secret(arn) = &database.credentials {
-        return format!("the one that {arn} names");
-    }
-    let options = &database.options;
-    let server = match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    };
-    // Without a name, it is that of the role.
-    format!("{server}/{}", options.get_database().unwrap_or_default())
 }
 
 /// The address of `listening` for programs on this machine.

@@ -14,6 +14,7 @@
 mod account;
 mod data;
 mod discover;
+mod existing;
 mod fetch;
 mod locks;
 mod server;
@@ -21,6 +22,7 @@ mod server;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use existing::Found;
 pub use server::Server;
 
 /// Name of the role and the database.

@@ -10,18 +10,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use uuid::Uuid;
 
 use super::account::Account;
-use super::data::{self, PASSWORD_FILE};
+use super::data;
 use super::discover::Installation;
-use super::{Error, NAME, at, locks, message, running};
+use super::existing::{self, Postmaster};
+use super::{Error, at, locks, message, running};
 
 /// Timeout for starting and for stopping a server. On an idle machine either takes 0.1 s.
-const TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
 /// Interval of polling.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Ports to choose from. Below the ranges that Linux (from 32768) and macOS (from 49152) use for outgoing connections, so
 /// that the port is still free at the next start.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
@@ -153,17 +154,11 @@ impl Server {
             data::allow_containers(&server.data)?;
         }
         drop(lock);
-        let path = server.data.join(PASSWORD_FILE);
-        let password = fs::read_to_string(&path).map_err(at(&path))?;
         let mut attempts = 1;
         loop {
             let port = server.choose_port()?;
             server.port = port;
-            server.url = format!(
-                "postgres://{NAME}:{}@{}:{port}/{NAME}?sslmode=disable",
-                password.trim(),
-                Ipv4Addr::LOCALHOST
-            );
+            server.url = existing::url(&server.data, port)?;
             match server.run() {
                 // Another program took the port first.
                 Err(Error::Server { reason, .. }) if attempts < 5 && reason.contains("TCP/IP") => {
@@ -197,8 +192,8 @@ impl Server {
     #[must_use]
     pub fn postmaster_pid(&self) -> Option<u32> {
         let down = self.has_ended(&mut self.process()).unwrap_or(true);
-        let (pid, _) = self.postmaster().filter(|_| !down)?;
-        u32::try_from(pid.as_raw_pid()).ok()
+        let postmaster = self.postmaster().filter(|_| !down)?;
+        u32::try_from(postmaster.pid.as_raw_pid()).ok()
     }
 
     /// Sends the server's main process a signal, such as `KILL`, `STOP` or `CONT`, to test failures. While it is stopped,
@@ -215,10 +210,10 @@ impl Server {
             "STOP" => Signal::STOP,
             _ => return Err(self.failure(format!("unknown signal {name}"))),
         };
-        let (pid, _) = self
+        let postmaster = self
             .postmaster()
             .ok_or_else(|| self.failure("it is not running"))?;
-        kill_process(pid, signal).map_err(|error| self.failure(error.to_string()))
+        kill_process(postmaster.pid, signal).map_err(|error| self.failure(error.to_string()))
     }
 
     /// Stops the server without a checkpoint, like a crash, to test failures. [`Server::restart_if_down`] starts it again.
@@ -307,7 +302,7 @@ impl Server {
         let child = process.insert(shell.spawn().map_err(running(Path::new("/bin/sh")))?);
 
         let deadline = Instant::now() + TIMEOUT;
-        while !self.postmaster().is_some_and(|(_, ready)| ready) {
+        while !self.postmaster().is_some_and(|postmaster| postmaster.ready) {
             if child.try_wait().map_err(at(&self.data))?.is_some() {
                 return Err(self.failure(self.last_message()));
             }
@@ -327,10 +322,10 @@ impl Server {
             if let Some(lock) = locks::for_server(&self.home, self.account)? {
                 return Ok(lock);
             }
-            if let Some((pid, _)) = self.postmaster() {
+            if let Some(postmaster) = self.postmaster() {
                 // In case the shell that stops it was killed as well. The id is valid, since a process of the server holds
                 // the lock.
-                let _ = kill_process(pid, Signal::INT);
+                let _ = kill_process(postmaster.pid, Signal::INT);
             }
             if Instant::now() > deadline {
                 return Err(self.failure("a server from an earlier start does not stop: kill it"));
@@ -361,14 +356,8 @@ impl Server {
         Ok(())
     }
 
-    /// The server's main process, and whether it accepts connections: the first and the eighth line of `postmaster.pid`,
-    /// which `pg_ctl` reads too.
-    fn postmaster(&self) -> Option<(Pid, bool)> {
-        let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
-        let mut lines = text.lines();
-        let pid = lines.next()?.trim().parse().ok()?;
-        let ready = lines.nth(6).is_some_and(|status| status.trim() == "ready");
-        Some((Pid::from_raw(pid)?, ready))
+    fn postmaster(&self) -> Option<Postmaster> {
+        Postmaster::of(&self.data)
     }
 
     fn log(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The program `local` as a user runs it: over TCP, with signals, with the embedded database and with another.
 
+mod admin;
 mod adoption;
 mod logs;
 mod project;
