@@ -562,7 +562,7 @@ class Template(unittest.TestCase):
                     else:
                         own = {
                             "Login": {"CORS_ALLOWED_ORIGINS": COMMON["CorsOrigins"]},
-                            "Credentials": sender | {"MAILS_PER_ADDRESS_PER_HOUR": "20"},
+                            "Credentials": sender | pages | {"MAILS_PER_ADDRESS_PER_HOUR": "20"},
                             "Outbox": sender | pages,
                             "Admin": sender,
                         }.get(name, {})
