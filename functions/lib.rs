@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod purge;
 pub mod register;
 
+use outbox::Outbox;
 use shared::app::{Need, State};
 use shared::auth::Authenticator;
 use shared::http::pages::Page;
@@ -55,8 +56,8 @@ pub fn all() -> Vec<Function> {
         invoked("authorizer", Authenticator::NEEDS),
         invoked("migrate", &[Need::DatabaseOwner]),
         invoked("purge", &[Need::Database]),
+        invoked("outbox", Outbox::NEEDS),
         invoked("admin", &[Need::Database]),
-        invoked("outbox", &[Need::Database, Need::Keys]),
         invoked("courier", &[]),
     ]
 }

@@ -94,11 +94,11 @@ BEGIN
         SELECT k, 'epoch', 'epoch' FROM unnest(keys) AS k ORDER BY k
         ON CONFLICT ON CONSTRAINT attempt_pkey DO UPDATE SET (forgotten_at, failed_at, in_flight) = (
             SELECT a.forgotten_at - greatest(greatest(a.failed_at, max(t)) - clock.now, interval '0'),
-                   least(greatest(a.failed_at, max(t) FILTER (WHERE NOT flies)), clock.now),
-                   coalesce(array_agg(t) FILTER (WHERE flies), '{}')
+                   least(greatest(a.failed_at, max(t) FILTER (WHERE NOT still_in_flight)), clock.now),
+                   coalesce(array_agg(t) FILTER (WHERE still_in_flight), '{}')
             FROM (SELECT clock_timestamp() AS now) AS clock
             LEFT JOIN LATERAL (
-                SELECT t, t > clock.now - interval '10 seconds' AND t <= clock.now AND t <> ALL (failed) AS flies
+                SELECT t, t > clock.now - interval '10 seconds' AND t <= clock.now AND t <> ALL (failed) AS still_in_flight
                 FROM unnest(a.in_flight) AS t
             ) AS each ON true
             GROUP BY clock.now

@@ -46,5 +46,9 @@ pub(crate) struct Description;
 
 /// Where no mails are sent, the endpoints that need them do not exist.
 fn require_mail(app: &App) -> Result<(), Error> {
-    if app.mail { Ok(()) } else { Err(Error::NotFound) }
+    if app.mail.is_some() {
+        Ok(())
+    } else {
+        Err(Error::NotFound)
+    }
 }

@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    functions::job::run(functions::outbox::handle).await
+    functions::outbox::run().await
 }

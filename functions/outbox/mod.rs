@@ -3,15 +3,18 @@
 
 mod texts;
 
+use std::sync::Arc;
+
+use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::app::StartError;
-use shared::aws::{self, AwsError};
-use shared::config::{ConfigError, DatabaseConfig, Environment, LinkPages, LinkScheme, TokenConfig};
+use shared::app::{App, Need, StartError, State};
+use shared::aws;
+use shared::config::{Environment, LinkPages, LinkScheme, TokenConfig};
 use shared::database::{Database, DatabaseError};
+use shared::http::Instance;
 use shared::links::LinkKeys;
 use shared::outbox::{self, Kind, Message, Taken};
-use thiserror::Error;
 
 /// What is to be sent.
 #[derive(Debug, Default, Serialize, PartialEq, Eq)]
@@ -43,65 +46,86 @@ pub struct Event {
     pub detail: Value,
 }
 
-/// Why nothing was taken. The next run takes it.
-#[derive(Debug, Error)]
-pub enum Failure {
-    /// A setting is missing or invalid.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A secret could not be read.
-    #[error(transparent)]
-    Aws(#[from] AwsError),
-    /// The database cannot be reached or is too slow.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
+/// The state of the function.
+pub struct Outbox {
+    database: Arc<Database>,
+    links: Arc<LinkKeys>,
+    /// Where links lead; none if no mails are sent.
+    pages: Option<LinkPages>,
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Config(error) => Self::Config(error),
-            StartError::Aws(error) => Self::Aws(error),
+impl State for Outbox {
+    const NEEDS: &'static [Need] = &[Need::Database, Need::Keys];
+
+    async fn load(environment: &Environment) -> Result<Self, StartError> {
+        Ok(Self {
+            database: Arc::load(environment).await?,
+            pages: LinkPages::from_environment(environment, LinkScheme::Https)?,
+            links: Arc::new(LinkKeys::new(&TokenConfig::from_environment(
+                &aws::with_secret_keys(environment).await?,
+            )?)),
+        })
+    }
+
+    fn part_of(app: &App) -> Self {
+        Self {
+            database: app.database.clone(),
+            links: app.links.clone(),
+            pages: app.mail.clone(),
         }
+    }
+
+    fn database(&self) -> &Database {
+        &self.database
     }
 }
 
-/// Takes what is due, with the settings in `environment`: those of the database and of tokens, and where links lead.
+/// Runs the function until the instance is shut down.
 ///
 /// # Errors
-/// A message for the log of the function, without secrets.
-pub async fn handle(environment: &Environment) -> Result<Outgoing, Failure> {
-    let pages = LinkPages::from_environment(environment, LinkScheme::Https)?;
-    let database = Database::new(DatabaseConfig::from_environment(environment)?);
-    let tokens = TokenConfig::from_environment(&aws::with_secret_keys(environment).await?)?;
-    let taken = take(&database).await?;
+/// When the Lambda runtime API cannot be reached.
+pub async fn run() -> Result<(), lambda_runtime::Error> {
+    let instance = &Instance::<Outbox>::start().await;
+    lambda_runtime::run(service_fn(async |_: LambdaEvent<Value>| {
+        handle(instance)
+            .await
+            .inspect_err(|error| tracing::error!(error, "outbox"))
+    }))
+    .await
+}
+
+/// Takes what is due, and logs one line.
+async fn handle(instance: &Instance<Outbox>) -> Result<Outgoing, String> {
+    let outbox = instance.state().await.map_err(|error| error.to_string())?;
+    let taken = outbox.take().await.map_err(|error| error.to_string())?;
     let (oldest_seconds, left) = (taken.oldest_seconds, taken.left);
-    let outgoing = Outgoing::of(taken, &LinkKeys::new(&tokens), pages.as_ref());
+    let outgoing = outbox.outgoing(taken);
     let (mails, events) = (outgoing.mails.len(), outgoing.events.len());
     tracing::info!(mails, events, oldest_seconds, left, "outbox");
     Ok(outgoing)
 }
 
-/// Takes what is due out of the outbox.
-///
-/// # Errors
-/// The database cannot be reached or is too slow. Whether something was taken is then unknown.
-pub async fn take(database: &Database) -> Result<Taken, DatabaseError> {
-    database
-        .write(&(), |connection, ()| Box::pin(outbox::take(connection)))
-        .await
-}
+impl Outbox {
+    /// Takes what is due out of the database.
+    ///
+    /// # Errors
+    /// The database cannot be reached or is too slow. Whether something was taken is then unknown.
+    pub async fn take(&self) -> Result<Taken, DatabaseError> {
+        self.database
+            .write(&(), |connection, ()| Box::pin(outbox::take(connection)))
+            .await
+    }
 
-impl Outgoing {
-    /// What to send about `taken`. Without `pages` no mails are sent.
+    /// What to send about `taken`.
     #[must_use]
-    pub fn of(taken: Taken, keys: &LinkKeys, pages: Option<&LinkPages>) -> Self {
-        let mut outgoing = Self::default();
+    pub fn outgoing(&self, taken: Taken) -> Outgoing {
+        let mut outgoing = Outgoing::default();
         for message in taken.messages {
             outgoing.events.extend(event(&message));
+            let pages = self.pages.as_ref();
             outgoing
                 .mails
-                .extend(pages.and_then(|pages| texts::mail(&message, keys, pages)));
+                .extend(pages.and_then(|pages| texts::mail(&message, &self.links, pages)));
         }
         outgoing
     }

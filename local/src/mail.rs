@@ -3,21 +3,19 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use functions::outbox::{self, Outgoing};
-use shared::app::App;
-use shared::config::LinkPages;
+use functions::outbox::{Outbox, Outgoing};
 
 /// Between two looks into the outbox.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints what is to be sent, for as long as it is polled.
-pub async fn print_outgoing(app: &App, pages: &LinkPages) {
+pub async fn print_outgoing(outbox: &Outbox) {
     loop {
         // While the database is down, each request says so; what is to be sent waits in it.
-        if let Ok(taken) = outbox::take(&app.database).await {
-            let outgoing = Outgoing::of(taken, &app.links, Some(pages));
+        if let Ok(taken) = outbox.take().await {
+            let printed = printed(&outbox.outgoing(taken));
             // Nobody may be reading it.
-            let _ = io::stdout().write_all(printed(&outgoing).as_bytes());
+            let _ = io::stdout().write_all(printed.as_bytes());
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -25,8 +23,8 @@ pub async fn print_outgoing(app: &App, pages: &LinkPages) {
 
 fn printed(outgoing: &Outgoing) -> String {
     let mails = outgoing.mails.iter().map(|mail| {
-        let text = mail.text.trim_end().replace('\n', "\n  ");
-        format!("Mail to {}: {}\n\n  {text}\n\n", mail.to, mail.subject)
+        let text = mail.text.replace("\n\n", "\n\n  ");
+        format!("Mail to {}: {}\n\n  {text}\n", mail.to, mail.subject)
     });
     let events = outgoing
         .events

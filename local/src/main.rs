@@ -8,14 +8,15 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use functions::outbox::Outbox;
 use local::arguments::{Arguments, HELP};
 use local::containers::{self, Gateway};
 use local::postgres::{Error as PostgresError, Server};
 use local::settings::{self, Settings};
 use local::{Failure, admin, mail, migration, request_log, server};
-use shared::app::App;
+use shared::app::{App, State as _};
 use shared::aws;
-use shared::config::{Config, Environment, LinkPages, LinkScheme};
+use shared::config::{Config, Environment};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -69,7 +70,6 @@ async fn serve_all(arguments: Arguments) -> Result<(), Failure> {
     let listener = listen(settings.address).await?;
     let here = here(listener.local_addr()?);
     settings::set_mail_defaults(&mut environment, here);
-    let pages = LinkPages::from_environment(&environment, LinkScheme::HttpToo)?;
 
     let state = directory.join(".local");
     let gateway = arguments.sam.then(Gateway::find).transpose()?;
@@ -103,17 +103,10 @@ async fn serve_all(arguments: Arguments) -> Result<(), Failure> {
         };
         let data = embedded.as_ref().map(|embedded| embedded.data.as_path());
         announce(listener.local_addr()?, here, &place, data, sam.as_deref());
-        let app = Arc::new(app);
-        let router = server::router(app.clone());
-        let sending = async {
-            match &pages {
-                Some(pages) => mail::print_outgoing(&app, pages).await,
-                None => std::future::pending().await,
-            }
-        };
+        let outbox = Outbox::part_of(&app);
         tokio::select! {
-            outcome = serve(listener, router, stop) => outcome?,
-            () = sending => {}
+            outcome = serve(listener, server::router(Arc::new(app)), stop) => outcome?,
+            () = mail::print_outgoing(&outbox) => {}
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ use thiserror::Error;
 use crate::attempts::OwnAttempts;
 use crate::aws::{self, AwsError};
 use crate::config::{
-    Config, ConfigError, DatabaseConfig, Environment, Limits, PasswordConfig, TokenConfig, TrustedProxy,
-    mail_is_set_up, origins_from_environment,
+    Config, ConfigError, DatabaseConfig, Environment, Limits, LinkPages, LinkScheme, PasswordConfig,
+    TokenConfig, TrustedProxy, origins_from_environment,
 };
 use crate::database::Database;
 use crate::links::LinkKeys;
@@ -65,8 +65,8 @@ pub struct App {
     pub origins: Origins,
     /// Makes and verifies the links in mails.
     pub links: Arc<LinkKeys>,
-    /// Whether mails are sent; otherwise the endpoints that need them do not exist.
-    pub mail: bool,
+    /// Where links in mails lead; `None` if no mails are sent: then the endpoints that need them do not exist.
+    pub mail: Option<LinkPages>,
 }
 
 /// Why a function cannot start.
@@ -108,7 +108,7 @@ impl State for App {
             limits: Limits::from_environment(environment)?,
             trusted_proxy: TrustedProxy::from_environment(environment)?,
             origins: origins_from_environment(environment)?,
-            mail: mail_is_set_up(environment),
+            mail: LinkPages::from_environment(environment, LinkScheme::Https)?,
             tokens: TokenConfig::from_environment(&aws::with_secret_keys(environment).await?)?,
         }))
     }

@@ -135,9 +135,11 @@ pub async fn take(executor: impl PgExecutor<'_>) -> Result<Taken, sqlx::Error> {
                    CASE WHEN d.kind IN ('reset', 'invite') THEN u.email ELSE d.address END AS recipient,
                    CASE
                        WHEN d.kind = 'email' THEN u.email_verified_at IS NOT NULL AND lower(u.email) = lower(d.address)
-                       ELSE EXISTS (
-                           SELECT FROM people."user" v WHERE v.email_verified_at IS NOT NULL
-                             AND lower(v.email) = lower(CASE WHEN d.kind IN ('reset', 'invite') THEN u.email ELSE d.address END))
+                       -- Not EXISTS, for which the server would read the whole table once.
+                       ELSE coalesce((
+                           SELECT true FROM people."user" v WHERE v.email_verified_at IS NOT NULL
+                             AND lower(v.email) = lower(CASE WHEN d.kind IN ('reset', 'invite') THEN u.email ELSE d.address END)
+                           LIMIT 1), false)
                    END AS verified
             FROM due d
             LEFT JOIN LATERAL (

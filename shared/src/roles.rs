@@ -32,11 +32,11 @@ pub async fn obstacles(connection: &mut PgConnection, role: &Role<'_>) -> Result
     let iam = matches!(role.sign_in, SignIn::Iam);
     sqlx::query_scalar!(
         r#"
-        SELECT 'this PostgreSQL has no role rds_iam, so it knows no IAM authentication: use a database of RDS with that turned '
-               'on, or let the role sign in with a password (APPLICATION_SECRET_ARN)' AS "line!"
+        SELECT 'this PostgreSQL has no role rds_iam, so it does not support IAM authentication: enable that on the RDS database, '
+               'or use a password (APPLICATION_SECRET_ARN)' AS "line!"
         WHERE $2 AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')
         UNION ALL
-        SELECT format('the role %s may neither create nor change roles: ALTER ROLE %1$I CREATEROLE', current_user)
+        SELECT format('the role %s cannot create or change roles: ALTER ROLE %1$I CREATEROLE', current_user)
         FROM pg_roles WHERE rolname = current_user AND NOT rolsuper AND NOT rolcreaterole
         UNION ALL
         SELECT format('%s is the role that migrates: the application needs one of its own', $1::text)
@@ -45,7 +45,8 @@ pub async fn obstacles(connection: &mut PgConnection, role: &Role<'_>) -> Result
         SELECT format('the role %s is a superuser: the application needs another', $1)
         FROM pg_roles WHERE rolname = $1 AND rolsuper
         UNION ALL
-        SELECT format('the role %s may not let %s connect: GRANT CONNECT ON DATABASE %I TO %2$I', current_user, $1, current_database())
+        SELECT format('the role %s cannot grant CONNECT to %s: GRANT CONNECT ON DATABASE %I TO %2$I',
+                      current_user, $1, current_database())
         WHERE NOT has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
           AND NOT EXISTS (
               SELECT FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
@@ -150,12 +151,12 @@ async fn revoke_from_public(
     }
     sqlx::query_scalar!(
         r#"
-        SELECT format('everybody may create in the schema public, and %s may not change that; as its owner, %s: %s',
+        SELECT format('every role can create objects in the schema public, and %s cannot revoke that; as its owner, %s: %s',
                       current_user, nspowner::regrole, 'REVOKE CREATE ON SCHEMA public FROM PUBLIC') AS "line!"
         FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
         WHERE nspname = 'public' AND grantee = 0 AND privilege_type = 'CREATE'
         UNION ALL
-        SELECT format('everybody may make temporary tables, and %s may not change that; as the owner of the database, %s: %s',
+        SELECT format('every role can create temporary tables, and %s cannot revoke that; as the owner of the database, %s: %s',
                       current_user, datdba::regrole, format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', datname))
         FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
         WHERE datname = current_database() AND grantee = 0 AND privilege_type = 'TEMPORARY'

@@ -232,7 +232,7 @@ async fn an_owner_of_only_the_schema_reports_what_it_cannot_revoke_and_continues
     assert_eq!(left_to_do.len(), 2, "{left_to_do:?}");
     assert!(
         left_to_do[0].starts_with(&format!(
-            "everybody may create in the schema public, and {owner} may not change that; as its owner, "
+            "every role can create objects in the schema public, and {owner} cannot revoke that; as its owner, "
         )) && left_to_do[0].ends_with(": REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
         "{left_to_do:?}"
     );
@@ -336,8 +336,8 @@ async fn missing_privileges_are_reported_before_anything_is_done() {
         error,
         format!(
             "nothing was changed; this has to be fixed first:\n\
-             - the role {owner} may not create a schema in the database: GRANT CREATE ON DATABASE {} TO {owner}\n\
-             - the role {owner} may neither create nor change roles: ALTER ROLE {owner} CREATEROLE",
+             - the role {owner} cannot create a schema in the database: GRANT CREATE ON DATABASE {} TO {owner}\n\
+             - the role {owner} cannot create or change roles: ALTER ROLE {owner} CREATEROLE",
             role.database.name()
         )
     );
@@ -350,7 +350,7 @@ async fn missing_privileges_are_reported_before_anything_is_done() {
         .to_string();
     assert!(
         error.contains(&format!(
-            "\n- the role {owner} may not use and create in the schema people: GRANT USAGE, CREATE ON SCHEMA people TO {owner}\n\
+            "\n- the role {owner} cannot use the schema people and create objects in it: GRANT USAGE, CREATE ON SCHEMA people TO {owner}\n\
              - the role {owner} does not own the table people.\"user\": ALTER TABLE people.\"user\" OWNER TO {owner}\n"
         )),
         "{error}"
@@ -374,8 +374,8 @@ async fn missing_rds_iam_is_reported_before_anything_is_done() {
     assert_eq!(
         failure,
         "nothing was changed; this has to be fixed first:\n\
-         - this PostgreSQL has no role rds_iam, so it knows no IAM authentication: use a database of RDS with that turned on, or let \
-         the role sign in with a password (APPLICATION_SECRET_ARN)"
+         - this PostgreSQL has no role rds_iam, so it does not support IAM authentication: enable that on the RDS \
+         database, or use a password (APPLICATION_SECRET_ARN)"
     );
     assert_eq!(database.text("to_regnamespace('people')").await, None);
     drop(database);

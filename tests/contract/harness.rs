@@ -9,14 +9,14 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use functions::authorizer;
-use functions::outbox::{self, Mail, Outgoing};
+use functions::outbox::{Mail, Outbox, Outgoing};
 use http_body_util::BodyExt as _;
 use lambda_http::{Context, LambdaEvent};
 use local::postgres::Server;
 use serde_json::{Value, json};
 use shared::app::{App, State as _};
 use shared::auth::Authenticator;
-use shared::config::{Config, Environment, LinkPages, Timeouts};
+use shared::config::{Config, Environment, Timeouts};
 use shared::http::event::Event;
 use shared::http::{Served, now};
 use shared::telemetry;
@@ -207,6 +207,8 @@ impl Service {
         // Set to nothing by a test in which no mails are sent.
         if !settings.iter().any(|(name, _)| *name == "MAIL_FROM") {
             environment.set_default("MAIL_FROM", "people@example.com");
+            environment.set_default("APP_RESET_URL", "https://app.example.com/reset");
+            environment.set_default("APP_EMAIL_URL", "https://app.example.com/email");
         }
         let mut config = Config::from_environment(&environment).expect("usable settings");
         config.database.connections = 8;
@@ -344,12 +346,8 @@ impl Service {
 
     /// What the function `outbox` hands over.
     pub async fn outgoing(&self) -> Outgoing {
-        let pages = LinkPages {
-            reset: "https://app.example.com/reset".to_owned(),
-            email: "https://app.example.com/email".to_owned(),
-        };
-        let taken = outbox::take(&self.app.database).await.expect("a database");
-        Outgoing::of(taken, &self.app.links, Some(&pages))
+        let outbox = Outbox::part_of(&self.app);
+        outbox.outgoing(outbox.take().await.expect("a database"))
     }
 
     /// The mails that are due.

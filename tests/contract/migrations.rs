@@ -352,6 +352,7 @@ async fn an_empty_database_gets_the_schema_of_the_contract() {
     assert_eq!(
         lines,
         [
+            r#"CREATE INDEX user_email_idx ON people."user" USING btree (lower(email)) WHERE (email IS NOT NULL)"#,
             r#"CREATE INDEX user_hash_kind_idx ON people."user" USING btree ((
 CASE
     WHEN (password_hash ~~ '$2_$__$%'::text) THEN "left"(password_hash, 6)

@@ -259,7 +259,7 @@ async fn every_route_answers_and_leaves_its_connections_clean() {
         // Its use has to be noted, too.
         let stale = "UPDATE people.user_session SET last_seen = now() - interval '1 day'";
         database.execute(stale).await;
-        let reply = service.send_example(route, &token).await;
+        let reply = service.send(service.valid_example(route, &token).await).await;
         assert_eq!(reply.status, StatusCode::OK, "{}: {}", route.key(), reply.text);
         pooler.assert_clean(&database).await;
     }

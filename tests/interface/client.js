@@ -1,13 +1,14 @@
 // The typed client of docs/clients.md: types from openapi-typescript, requests with openapi-fetch. Half of the test is that
 // it compiles (tsconfig.json), the other half that an account works, from its registration to its deletion.
 //
-//     node client.js http://127.0.0.1:3000
+//     node client.js http://127.0.0.1:3000 OUTPUT-OF-LOCAL
 
 import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
+import { mailTo } from "./mails.js";
 
-const [, , baseUrl] = process.argv;
-assert.ok(baseUrl, "the address of the service");
+const [, , baseUrl, output] = process.argv;
+assert.ok(baseUrl && output, "the address of the service and a file with the output of `local`");
 
 /** @type {ReturnType<typeof createClient<import("./people").paths>>} */
 const client = createClient({ baseUrl });
@@ -87,10 +88,45 @@ assert.equal(dead.error?.code, 40103);
 
 const last = await client.POST("/auth/login", { body: { userid, password: new_password } });
 assert.ok(last.data);
+assert.equal(last.data.data.user_info.email_verified, false);
 const bearer = { authorization: `Bearer ${last.data.data.access_token}` };
+
+// Mails: an address, and a forgotten password.
+const email = `${userid}@example.com`;
+const notVerified = await client.POST("/auth/email", { headers: bearer, body: { email, current_password: password } });
+assert.equal(notVerified.error?.code, 40301);
+const noAddress = await client.POST("/auth/email", { headers: bearer, body: { email: "no", current_password: new_password } });
+assert.ok(noAddress.error?.code === 42201);
+assert.deepEqual(noAddress.error.data.errors.map(({ field }) => field), ["email"]);
+const asked = await client.POST("/auth/email", { headers: bearer, body: { email, current_password: new_password } });
+assert.equal(asked.data?.code, 1);
+const { token } = await mailTo(output, email, 1, "Confirm your e-mail address");
+const confirmed = await client.POST("/auth/email/confirm", { body: { token } });
+assert.equal(confirmed.data?.code, 1);
+const verified = await client.GET("/auth/me", { headers: bearer });
+assert.deepEqual([verified.data?.data.user_info.email, verified.data?.data.user_info.email_verified], [email, true]);
+
+const nobody = await client.POST("/auth/forgot", { body: { account: "" } });
+assert.ok(nobody.error?.code === 42201);
+const forgot = await client.POST("/auth/forgot", { body: { account: email } });
+assert.equal(forgot.data?.code, 1);
+const reset = await mailTo(output, email, 2, "Set a new password");
+const invalid = await client.POST("/auth/reset", { body: { token, new_password: password } });
+assert.equal(invalid.error?.code, 41001);
+const refusedReset = await client.POST("/auth/reset", { body: { token: reset.token, new_password: "short" } });
+assert.ok(refusedReset.error?.code === 42201);
+assert.deepEqual(refusedReset.error.data.errors.map(({ field }) => field), ["new_password"]);
+const newest = "nine bridges over the river";
+const done = await client.POST("/auth/reset", { body: { token: reset.token, new_password: newest } });
+assert.equal(done.data?.code, 1);
+const loggedOut = await client.GET("/auth/me", { headers: bearer });
+assert.equal(loggedOut.error?.code, 40103);
+
+const relogin = await client.POST("/auth/login", { body: { userid, password: newest } });
+bearer.authorization = `Bearer ${relogin.data?.data.access_token}`;
 const kept = await client.POST("/user/delete", { headers: bearer, body: { password } });
 assert.equal(kept.error?.code, 40301);
-const deleted = await client.POST("/user/delete", { headers: bearer, body: { password: new_password } });
+const deleted = await client.POST("/user/delete", { headers: bearer, body: { password: newest } });
 assert.equal(deleted.data?.code, 1);
 const gone = await client.GET("/auth/me", { headers: bearer });
 assert.equal(gone.error?.code, 40103);

@@ -29,7 +29,8 @@ ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD
 # Cheap hashes, since they are not tested here; no limits, since all requests come from one address; and only one other
 # origin is allowed.
 SETTINGS = {"PORT": "0", "ARGON2_MEMORY_KIB": "8", "ARGON2_ITERATIONS": "1", "FAILURES_PER_ADDRESS": "0",
-            "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "0", "CORS_ALLOWED_ORIGINS": "https://app.example"}
+            "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "0", "MAILS_PER_ADDRESS_PER_HOUR": "0",
+            "CORS_ALLOWED_ORIGINS": "https://app.example"}
 # Data that the schema allows may be a 422: common passwords and invisible characters are rejected, which a schema cannot
 # express.
 EXCLUDED_CHECKS = "positive_data_acceptance"
@@ -68,16 +69,18 @@ class Service:
     def __enter__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="people-interface-"))
         binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/local"
-        self.log = self.directory / "log"
-        self.process = subprocess.Popen([binary], cwd=self.directory, env=ENVIRONMENT | SETTINGS, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True)
-        found = re.match(r"Listening on (http://\S+)", self.process.stdout.readline())
-        if not found:
-            self.__exit__()
-            sys.exit("FAIL  local does not start")
-        while not self.process.stdout.readline().startswith("Try: "):
-            pass
-        return found.group(1)
+        # Mails are printed there.
+        self.output = self.directory / "output"
+        with self.output.open("w") as output, (self.directory / "log").open("w") as log:
+            self.process = subprocess.Popen([binary], cwd=self.directory, env=ENVIRONMENT | SETTINGS, stdin=subprocess.DEVNULL,
+                                            stdout=output, stderr=log)
+        while not (found := re.match(r"Listening on (http://\S+)(?s:.*)^Try: .*\n", self.output.read_text(), re.MULTILINE)):
+            if self.process.poll() is not None:
+                self.__exit__()
+                sys.exit("FAIL  local does not start")
+            time.sleep(0.05)
+        self.base = found.group(1)
+        return self
 
     def __exit__(self, *_):
         self.process.terminate()  # it stops its database
@@ -85,12 +88,14 @@ class Service:
         shutil.rmtree(self.directory)
 
 
-def test(base, scratch):
-    run("a session with the typed client", "node", HERE / "client.js", base)
+def test(service, scratch):
+    base = service.base
+    run("a session with the typed client", "node", HERE / "client.js", base, service.output)
     run("the TypeScript of docs/authorizer.md", "node", HERE / "lessons.js")
     run("the smoke test of a deployment", sys.executable, ROOT / "tests/smoke.py", base)
     run("stock OAuth2 clients", sys.executable, HERE / "oauth2_clients.py", base)
-    run("the pages, and hostile ones, in a browser", "node", HERE / "browser.js", base, options.screenshots.resolve())
+    run("the pages, and hostile ones, in a browser", "node", HERE / "browser.js", base, options.screenshots.resolve(),
+        service.output)
     print(f"      screenshots are in {options.screenshots}")
     schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
     run("every response is documented", schemathesis, "run", DESCRIPTION, "--url", base, "--seed", "1",
@@ -101,6 +106,6 @@ def test(base, scratch):
 # SIGTERM ends the script with an exception, like Ctrl-C, so that what it started is stopped.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 prepare()
-with tempfile.TemporaryDirectory(prefix="people-interface-") as scratch, Service() as base:
-    test(base, scratch)
+with tempfile.TemporaryDirectory(prefix="people-interface-") as scratch, Service() as service:
+    test(service, scratch)
 print("all passed")

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use crate::project::{Answer, Database, Local, PASSWORD, Project, signal};
+use crate::project::{Answer, Database, Local, PASSWORD, Project, eventually, signal};
 
 /// Stops `local` and returns its standard output and standard error.
 fn stop(local: Local) -> (String, String) {
@@ -101,6 +101,7 @@ fn each_request_is_one_line_and_each_security_event_another() {
         ("PORT", "0"),
         ("DATABASE_URL", &database.url),
         ("REGISTRATIONS_PER_ADDRESS_PER_HOUR", "2"),
+        ("MAILS_PER_ADDRESS_PER_HOUR", "1"),
     ]);
     let mut expected = Expected::default();
     expected.add(
@@ -252,6 +253,8 @@ fn use_account(local: &Local, database: &Database, expected: &mut Expected, alic
     };
     end_sessions(&mut phone, alice);
     change_profile_and_password(&mut phone, alice);
+    change_address(&mut phone, alice);
+    recover(&mut phone, alice);
     delete_account(&mut phone, database, alice);
 }
 
@@ -292,6 +295,65 @@ fn change_profile_and_password(phone: &mut Device, alice: &Value) {
     phone.send(route, path, &change("wrong", NEW_PASSWORD), (403, 40301), &failed);
     phone.send(route, path, &change(PASSWORD, "short"), (422, 42201), &refused);
     phone.send(route, path, &change(PASSWORD, NEW_PASSWORD), (200, 1), &changed);
+}
+
+/// The token of the link in the printed mail with this subject.
+fn mailed_token(local: &Local, subject: &str) -> String {
+    let token = || {
+        let printed = local.stdout();
+        let (_, mail) = printed.split_once(subject)?;
+        let (_, token) = mail.split_once("#token=")?;
+        // Printed with the line that it is in.
+        token.split_once('\n').map(|(token, _)| token.to_owned())
+    };
+    eventually("a mail is printed", || token().is_some());
+    token().expect("printed")
+}
+
+fn change_address(phone: &mut Device, alice: &Value) {
+    let ask = |password: &str| json!({ "email": "alice@example.com", "current_password": password });
+    let failed = [with(warn("authn_login_fail"), "user_id", alice.clone())];
+    let (route, path) = ("POST /auth/email", "/auth/email");
+    phone.send(route, path, &ask("wrong"), (403, 40301), &failed);
+    phone.send(route, path, &ask(NEW_PASSWORD), (200, 1), &[]);
+    let link = mailed_token(phone.local, "Confirm your e-mail address");
+    let (route, path) = ("POST /auth/email/confirm", "/auth/email/confirm");
+    let updated = [info("user_updated", alice)];
+    phone.send(
+        route,
+        path,
+        &json!({ "token": "x" }),
+        (410, 41001),
+        &[warn("authz_fail")],
+    );
+    phone.send(route, path, &json!({ "token": link }), (200, 1), &updated);
+}
+
+fn recover(phone: &mut Device, alice: &Value) {
+    let (route, path) = ("POST /auth/forgot", "/auth/forgot");
+    let account = json!({ "account": "alice" });
+    let too_many = [warn("excess_rate_limit_exceeded")];
+    phone.send(route, path, &account, (200, 1), &[]);
+    phone.send(route, path, &account, (429, 42901), &too_many);
+    let link = mailed_token(phone.local, "Set a new password");
+    let reset = |token: &str| json!({ "token": token, "new_password": NEW_PASSWORD });
+    let (route, path) = ("POST /auth/reset", "/auth/reset");
+    let failed = warn("authn_password_change_fail");
+    let changed = [info("authn_password_change", alice)];
+    phone.send(
+        route,
+        path,
+        &reset("x"),
+        (410, 41001),
+        std::slice::from_ref(&failed),
+    );
+    phone.send(route, path, &reset(&link), (200, 1), &changed);
+    let failed = [with(failed, "user_id", alice.clone())];
+    phone.send(route, path, &reset(&link), (410, 41001), &failed);
+    let log_in = json!({ "userid": "alice", "password": NEW_PASSWORD });
+    let success = with(info("authn_login_success", alice), "way", "json");
+    let answer = phone.send("POST /auth/login", "/auth/login", &log_in, (200, 1), &[success]);
+    phone.token = answer.token();
 }
 
 fn delete_account(phone: &mut Device, database: &Database, alice: &Value) {

@@ -22,7 +22,7 @@ pub use trusted_proxy::TrustedProxy;
 
 use crate::origins::Origins;
 
-/// All settings of an instance.
+/// All settings, for a process that serves every function on a developer's machine.
 pub struct Config {
     /// How to reach PostgreSQL.
     pub database: DatabaseConfig,
@@ -36,8 +36,8 @@ pub struct Config {
     pub trusted_proxy: TrustedProxy,
     /// Origins whose web pages may call the service.
     pub origins: Origins,
-    /// Whether mails are sent.
-    pub mail: bool,
+    /// Where links in mails lead; `None` if no mails are sent.
+    pub mail: Option<LinkPages>,
 }
 
 impl Config {
@@ -53,7 +53,7 @@ impl Config {
             limits: Limits::from_environment(environment)?,
             trusted_proxy: TrustedProxy::from_environment(environment)?,
             origins: origins_from_environment(environment)?,
-            mail: mail_is_set_up(environment),
+            mail: LinkPages::from_environment(environment, LinkScheme::HttpToo)?,
         })
     }
 }

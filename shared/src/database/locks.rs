@@ -52,7 +52,7 @@ pub(super) async fn holders(connection: &mut PgConnection) -> Result<Vec<String>
         r#"
         SELECT CASE WHEN l.pid IS NULL THEN format('a prepared transaction (pg_prepared_xacts) on %s', of)
                ELSE format('process %s (application "%s", role %s) on %s, its transaction %s', l.pid, application_name, usename,
-                           of, coalesce('is ' || date_trunc('second', age) || ' old', 'of an age that this role may not see'))
+                           of, coalesce('is ' || date_trunc('second', age) || ' old', 'of an age that this role cannot see'))
                END AS "line!"
         FROM (
             SELECT l.pid, string_agg(DISTINCT coalesce(format('people.%I', c.relname), 'the migrations'), ', ') AS of

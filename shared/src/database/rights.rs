@@ -21,11 +21,11 @@ pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<String>
         .collect();
     sqlx::query_scalar!(
         r#"
-        SELECT format('the role %s may not create a schema in the database: GRANT CREATE ON DATABASE %I TO %1$I',
+        SELECT format('the role %s cannot create a schema in the database: GRANT CREATE ON DATABASE %I TO %1$I',
                       current_user, current_database()) AS "line!"
         WHERE to_regnamespace('people') IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
         UNION ALL
-        SELECT format('the role %s may not use and create in the schema people: GRANT USAGE, CREATE ON SCHEMA people TO %1$I',
+        SELECT format('the role %s cannot use the schema people and create objects in it: GRANT USAGE, CREATE ON SCHEMA people TO %1$I',
                       current_user)
         FROM pg_namespace
         WHERE nspname = 'people' AND NOT (has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))
@@ -35,7 +35,7 @@ pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<String>
         WHERE relnamespace = to_regnamespace('people') AND relkind = 'r' AND NOT pg_has_role(relowner, 'USAGE')
           AND relname = ANY ($1)
         UNION ALL
-        SELECT format('the role %s may not write functions: GRANT USAGE ON LANGUAGE plpgsql TO %1$I', current_user)
+        SELECT format('the role %s cannot create functions: GRANT USAGE ON LANGUAGE plpgsql TO %1$I', current_user)
         WHERE NOT EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql' AND has_language_privilege(oid, 'USAGE'))
         UNION ALL
         SELECT format('the database has the encoding %s, which does not hold every name: it has to be UTF8',

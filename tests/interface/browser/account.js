@@ -1,7 +1,10 @@
 // The example client, for users who are logged in: sessions, profile, password, deletion.
 
 import assert from "node:assert/strict";
-import { PASSWORD, PHONE, assertAccessible, assertVisible, base, check, registerDirectly, screenshot } from "./harness.js";
+import {
+  LOOKS, PASSWORD, PHONE, assertAccessible, assertStatus, assertVisible, base, check, focused, focusedId, registerDirectly,
+  screenshot,
+} from "./harness.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
@@ -65,43 +68,13 @@ function sessions(page) {
 /**
  * Opens one of the parts that are closed at first, and returns its form.
  * @param {Page} page
- * @param {"Profile" | "Password" | "Delete the account"} name
+ * @param {"Profile" | "Password" | "E-mail address" | "Delete the account"} name
  */
 async function open(page, name) {
   await page.locator("summary", { hasText: name }).click();
   const form = page.getByRole("form", { name });
   await form.waitFor();
   return form;
-}
-
-/**
- * The text or the accessible name of the focused element.
- * @param {Page} page
- */
-async function focused(page) {
-  return page.evaluate(() => document.activeElement?.ariaLabel ?? document.activeElement?.textContent);
-}
-
-/** @param {Page} page */
-async function focusedId(page) {
-  return page.evaluate(() => document.activeElement?.id);
-}
-
-/**
- * The status has this text, is visible without scrolling, and does not cover the focused element.
- * @param {Page} page
- * @param {string} text
- */
-async function assertStatus(page, text) {
-  const status = page.getByRole("status").getByText(text, { exact: true });
-  await assertVisible(status);
-  const covered = await page.evaluate(() => {
-    const bottom = document.getElementById("status")?.getBoundingClientRect().bottom ?? 0;
-    const focused = document.activeElement;
-    const sticks = document.getElementById("status")?.getBoundingClientRect().top === 0;
-    return sticks && focused !== document.body && focused !== null && focused.getBoundingClientRect().top < bottom - 1;
-  });
-  assert.equal(covered, false, `${text} covers the focus`);
 }
 
 /**
@@ -118,9 +91,7 @@ async function assertLoggedOut(page, status) {
   assert.equal(left.join(""), "");
 }
 
-for (const [name, options] of /** @type {const} */ ([
-  ["desktop", {}], ["dark-desktop", { colorScheme: "dark" }], ["phone", PHONE], ["dark-phone", { ...PHONE, colorScheme: "dark" }],
-])) {
+for (const [name, options] of LOOKS) {
   await check(`the example on a ${name}: from the sessions to the deletion of the account`, options, async (page) => {
     const profile = { user_name: "Alice", email: "alice@example.com", country: "DE", job: "engineer" };
     const { userid, anotherDevice } = await logIn(page, profile);
@@ -131,7 +102,7 @@ for (const [name, options] of /** @type {const} */ ([
     await page.getByRole("button", { name: "Refresh" }).click();
     await assertStatus(page, "Up to date.");
     const [shownUserid, shownEmail] = await page.getByRole("definition").allTextContents();
-    assert.deepEqual([shownUserid, shownEmail], [userid, "alice@example.com"]);
+    assert.deepEqual([shownUserid, shownEmail], [userid, "alice@example.com (not verified)"]);
     // This device first, then the newest log-in first.
     const [own, ...others] = await sessions(page).allTextContents();
     assert.ok(own?.endsWith("This device"), own);
@@ -271,6 +242,12 @@ const ACTIONS = [
     const form = await open(page, "Password");
     await form.getByLabel("Current password").fill(PASSWORD);
     await form.getByLabel("New password").fill(NEW_PASSWORD);
+    await form.getByRole("button").click();
+  }],
+  ["Send a mail", async (page) => {
+    const form = await open(page, "E-mail address");
+    await form.getByLabel("E-mail").fill("alice@example.com");
+    await form.getByLabel("Current password").fill(PASSWORD);
     await form.getByRole("button").click();
   }],
   ["Delete the account", async (page) => {

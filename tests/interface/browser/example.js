@@ -18,11 +18,13 @@ for (const [device, options] of /** @type {const} */ ([
     await assertAccessible(page);
     await screenshot(page, `example-${name}`);
 
-    // The log-in is visible without scrolling, and the registration is one key away.
+    // The log-in is visible without scrolling, and so are the ways to the registration and to a new password.
     await assertVisible(login.getByRole("button"));
     await assertVisible(toggle);
     assert.equal(await register.isVisible(), false);
     await login.getByRole("button").focus();
+    await page.keyboard.press("Tab");
+    assert.equal(await focus(), "forgot-summary");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
     await register.waitFor();
