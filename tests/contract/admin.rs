@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use axum::http::Method;
 use functions::admin::{Admin, handle};
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::{Value, json};
 use shared::config::{DatabaseConfig, Environment};
 use shared::database::DatabaseError;
@@ -15,6 +17,7 @@ use uuid::Uuid;
 
 use crate::harness::{Database, FAST, PASSWORD, PATIENT, Service};
 use crate::panics::Lines;
+use crate::properties::{holds_for, text};
 
 /// The question of a gateway about the token in place of `TOKEN`.
 const GATEWAY: &str = include_str!("../events/authorizer-http.json");
@@ -578,6 +581,33 @@ async fn an_invited_user_has_no_password_and_a_mail_to_come() {
 }
 
 #[tokio::test]
+async fn the_links_that_operators_ask_for_set_a_password() {
+    let (service, operator) = start().await;
+    let invite = json!({ "action": "invite", "userid": "alice", "email": "alice@example.com" });
+    operator.call(invite).await;
+    let first = "six candles under the bridge";
+    let link = service.mailed_token().await;
+    service.reset(&link, first).await.assert_success(&Value::Null);
+    let reply = service.log_in("alice", first).await;
+    assert_eq!(reply.json()["data"]["user_info"]["email_verified"], true);
+    service.mails().await;
+    // A new address, the end of all sessions and another new password end a link.
+    let set_email = json!({ "action": "set_email", "userid": "alice", "new_email": "new@example.com" });
+    for event in [json!({ "action": "end_sessions", "userid": "alice" }), set_email] {
+        operator.done("ask_reset", "alice").await;
+        let link = service.mailed_token().await;
+        assert!(operator.call(event).await["users"].is_array());
+        service.reset(&link, PASSWORD).await.assert_error(41001);
+        service.mails().await;
+    }
+    operator.done("ask_reset", "alice").await;
+    let link = service.mailed_token().await;
+    service.reset(&link, PASSWORD).await.assert_success(&Value::Null);
+    assert_eq!(service.log_in("alice", PASSWORD).await.status, 200);
+    service.reset(&link, first).await.assert_error(41001);
+}
+
+#[tokio::test]
 async fn a_user_of_another_system_keeps_what_is_given_and_logs_in() {
     let (service, operator) = start().await;
     let user_id = Uuid::new_v4();
@@ -779,24 +809,80 @@ async fn concurrent_imports_of_the_same_users_make_each_once() {
 
 #[tokio::test]
 async fn a_key_that_another_import_is_taking_meanwhile_is_refused() {
-    let (service, operator) = start().await;
-    let user_id = Uuid::new_v4();
-    let mut other = service.database.connect().await;
-    let insert = format!(
-        "BEGIN; INSERT INTO people.\"user\" (user_id, userid, user_name) VALUES ('{user_id}', 'zoe', 'Zoe')"
-    );
-    other.execute(&*insert).await.expect("inserted");
-    let users = json!([{ "userid": "alice", "user_id": user_id }, { "userid": "bob" }]);
-    let import = tokio::spawn(async move { operator.import(&users).await });
-    let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while service.database.count(waiting).await == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    for pooler in ["none", "transaction"] {
+        let service = Service::start().await;
+        let operator = Operator::with(&service.database, &[("DATABASE_POOLER", pooler)]);
+        let user_id = Uuid::new_v4();
+        let mut other = service.database.connect().await;
+        let insert = format!(
+            "BEGIN; INSERT INTO people.\"user\" (user_id, userid, user_name) VALUES ('{user_id}', 'zoe', 'Zoe')"
+        );
+        other.execute(&*insert).await.expect("inserted");
+        let users = json!([{ "userid": "alice", "user_id": user_id }, { "userid": "bob" }]);
+        let import = tokio::spawn(async move { operator.import(&users).await });
+        let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while service.database.count(waiting).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        other.execute("COMMIT").await.expect("committed");
+        let refused = json!([{ "index": 0, "message": "user_id is that of another account" }]);
+        let expected = json!({ "made": [], "present": [], "refused": refused });
+        assert_eq!(import.await.expect("an answer"), expected, "{pooler}");
+        assert_eq!(service.database.count("people.\"user\"").await, 1);
     }
-    other.execute("COMMIT").await.expect("committed");
-    let refused = json!([{ "index": 0, "message": "user_id is that of another account" }]);
-    let expected = json!({ "made": [], "present": [], "refused": refused });
-    assert_eq!(import.await.expect("an answer"), expected);
-    assert_eq!(service.database.count("people.\"user\"").await, 1);
+}
+
+#[test]
+fn any_text_is_imported_or_refused_and_looked_for_without_an_error_of_the_database() {
+    const COLUMNS: [&str; 11] = [
+        "userid",
+        "user_id",
+        "user_name",
+        "country",
+        "job",
+        "phone",
+        "email",
+        "init_cn_level",
+        "reg_time",
+        "password_hash",
+        "roles",
+    ];
+    let strategy = prop::collection::vec((select(COLUMNS.to_vec()), text()), 20);
+    holds_for(30, &strategy, |service, texts| async move {
+        let operator = Operator::of(&service.database);
+        let users = texts.iter().map(|(column, text)| {
+            let mut user = json!({ "userid": format!("user-{}", Uuid::new_v4()) });
+            user[column] = if *column == "roles" {
+                json!([text])
+            } else {
+                json!(text)
+            };
+            user
+        });
+        let mut users: Vec<Value> = users.collect();
+        let answer = operator.import(&json!(users)).await;
+        for refused in answer["refused"].as_array().expect("refused").iter().rev() {
+            let index = refused["index"]
+                .as_u64()
+                .and_then(|index| usize::try_from(index).ok());
+            users.remove(index.expect("a place"));
+        }
+        if !users.is_empty() {
+            let answer = operator.import(&json!(users)).await;
+            let outcomes = ["made", "present"].map(|name| answer[name].as_array().map_or(0, Vec::len));
+            prop_assert_eq!(outcomes.iter().sum::<usize>(), users.len(), "{}", answer);
+        }
+        let (_, text) = &texts[0];
+        for wanted in ["userid", "email"] {
+            let answer = operator.call(json!({ "action": "find", wanted: text })).await;
+            prop_assert!(
+                answer["users"].is_array() || answer["error"].is_string(),
+                "{}",
+                answer
+            );
+        }
+        Ok(())
+    });
 }
 
 /// Events that are refused, and why. `@delete` stands for the members that every event of this action has.

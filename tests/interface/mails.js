@@ -22,7 +22,7 @@ export function mailsTo(output, /** @type {string} */ address) {
  */
 export async function mailTo(output, address, nth, subject) {
   // `local` looks once a second what is to be sent. A busy machine may take longer.
-  for (let waited = 0; waited < 30_000; waited += 100) {
+  for (let waited = 0; waited < 120_000; waited += 100) {
     const mail = mailsTo(output, address)[nth - 1];
     if (mail) {
       assert.equal(mail.subject, subject);

@@ -71,7 +71,7 @@ function sessions(page) {
  * @param {"Profile" | "Password" | "E-mail address" | "Delete the account"} name
  */
 async function open(page, name) {
-  await page.locator("summary", { hasText: name }).click();
+  await page.locator("#member summary", { hasText: name }).click();
   const form = page.getByRole("form", { name });
   await form.waitFor();
   return form;

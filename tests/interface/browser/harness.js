@@ -61,7 +61,8 @@ export async function check(title, options, test) {
  */
 async function watch(page, found) {
   const { problems } = found;
-  page.setDefaultTimeout(20_000);
+  // Generous, since the machine may be busy.
+  page.setDefaultTimeout(120_000);
   page.on("pageerror", (error) => problems.push(`thrown: ${error.message}`));
   page.on("console", (message) => {
     if (message.type() !== "error" && message.type() !== "warning") return;
