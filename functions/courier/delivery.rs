@@ -106,3 +106,70 @@ impl Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    /// Delivers numbers one by one for `seconds`; `attempt` answers for each. What was attempted, and what became of it all.
+    async fn run(numbers: &[u32], seconds: u64, attempt: impl AsyncFn(u32) -> Outcome) -> (Vec<u32>, Tally) {
+        let attempted = RefCell::new(Vec::new());
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let tally = deliver(numbers.to_vec(), 1, until, async |batch: &[u32]| {
+            attempted.borrow_mut().push(batch[0]);
+            vec![attempt(batch[0]).await]
+        })
+        .await;
+        (attempted.into_inner(), tally)
+    }
+
+    fn later() -> Outcome {
+        Outcome::Later("later".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_one_mail_a_second_a_hundred_are_sent_in_their_time() {
+        let free = RefCell::new(Instant::now());
+        let numbers: Vec<u32> = (0..100).collect();
+        let (attempted, tally) = run(&numbers, 144, async |_| {
+            if Instant::now() < *free.borrow() {
+                return later();
+            }
+            *free.borrow_mut() = Instant::now() + Duration::from_secs(1);
+            Outcome::Delivered
+        })
+        .await;
+        assert_eq!((tally.delivered, tally.left), (100, 0));
+        assert!(attempted.len() <= 500, "{}", attempted.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_always_fails_holds_up_no_other() {
+        let (attempted, tally) = run(&[1, 2, 3], DAY.as_secs(), async |number| match number {
+            1 => later(),
+            _ => Outcome::Delivered,
+        })
+        .await;
+        assert_eq!(attempted, [1, 2, 3, 1, 1, 1, 1]);
+        assert_eq!((tally.delivered, tally.left), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_attempt_begins_after_its_time_and_the_reason_of_the_last_failure_is_kept() {
+        let slow = async |number| {
+            sleep(Duration::from_secs(10)).await;
+            if number == 2 { later() } else { Outcome::Delivered }
+        };
+        let (attempted, tally) = run(&[1, 2, 3, 4, 5], 25, slow).await;
+        assert_eq!(attempted, [1, 2, 3]);
+        assert_eq!((tally.delivered, tally.left), (2, 3));
+        assert_eq!(tally.problem.as_deref(), Some("later"));
+        let (attempted, tally) = run(&[1], 0, slow).await;
+        assert_eq!(attempted, [0; 0]);
+        assert_eq!((tally.left, tally.problem.as_deref()), (1, Some("no time left")));
+    }
+}

@@ -88,6 +88,57 @@ async fn no_session_of_a_concurrent_log_in_survives_a_password_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_session_of_a_concurrent_log_in_survives_a_reset() {
+    let service = Service::start_with(&FAST).await;
+    for round in 0..12 {
+        service
+            .register_with(json!({ "email": "alice@example.com" }))
+            .await;
+        service.forgot("alice").await.assert_success(&Value::Null);
+        let link = service.mailed_token().await;
+        let mut tasks = JoinSet::new();
+        service.log_in_in_background(&mut tasks, 8).await;
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        service.reset(&link, NEW).await.assert_success(&Value::Null);
+        for reply in tasks.join_all().await {
+            match reply.json()["code"].as_u64() {
+                Some(1) => assert!(!service.is_live(&reply.access_token()).await, "round {round}"),
+                code => assert_eq!(code, Some(40101), "{}", reply.text),
+            }
+        }
+        assert_eq!(service.log_in("alice", NEW).await.status, 200);
+        let reset = "DELETE FROM people.\"user\"; DELETE FROM people.attempt; DELETE FROM people.outbox";
+        service.database.execute(reset).await;
+    }
+    assert_eq!(service.database.deadlocks().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_reset_and_a_password_change_at_once_exactly_one_succeeds() {
+    let service = Service::start_with(&FAST).await;
+    for round in 0..8 {
+        service
+            .register_with(json!({ "email": "alice@example.com" }))
+            .await;
+        let token = service.log_in("alice", PASSWORD).await.access_token();
+        service.forgot("alice").await.assert_success(&Value::Null);
+        let link = service.mailed_token().await;
+        let (reset, change) = tokio::join!(
+            service.reset(&link, NEW),
+            service.change_password(&token, PASSWORD, "seven candles under the bridge"),
+        );
+        match (&reset.status.as_u16(), &change.status.as_u16()) {
+            (200, 403 | 401) => assert!(!service.is_live(&token).await, "round {round}"),
+            (410, 200) => assert!(service.is_live(&token).await, "round {round}"),
+            _ => panic!("round {round}: {} {}", reset.text, change.text),
+        }
+        let again = "DELETE FROM people.\"user\"; DELETE FROM people.attempt; DELETE FROM people.outbox";
+        service.database.execute(again).await;
+    }
+    assert_eq!(service.database.deadlocks().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn log_ins_that_replace_an_old_hash_do_not_conflict_with_a_password_change() {
     let old = Service::start_with(&FAST).await;
     let service = Service::on(old.database.clone(), &FAST_TOO);
