@@ -98,9 +98,9 @@ def test(service, scratch):
         service.output)
     print(f"      screenshots are in {options.screenshots}")
     schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
-    run("every response is documented", schemathesis, "--config-file", HERE / "schemathesis.toml", "run",
-        DESCRIPTION, "--url", base, "--seed", "1",
-        "--max-examples", "100", "--request-timeout", "10", "--exclude-checks", EXCLUDED_CHECKS, cwd=scratch,
+    run("every response is documented", schemathesis, "--config-file", HERE / "schemathesis.toml", "run", DESCRIPTION,
+        "--url", base, "--seed", "1", "--max-examples", "100", "--request-timeout", "10",
+        "--exclude-checks", EXCLUDED_CHECKS, cwd=scratch,
         PEOPLE_URL=base, SCHEMATHESIS_HOOKS="schemathesis_login", PYTHONPATH=str(HERE), PYTHONDONTWRITEBYTECODE="1")
 
 

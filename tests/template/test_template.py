@@ -239,6 +239,11 @@ class Template(unittest.TestCase):
             self.assertEqual(resource["Metadata"],
                              {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": binary}})
 
+    def test_binaries_unwind_after_a_panic(self):
+        # Unless the profile says so itself, cargo-lambda builds with panic=abort, and a panic would end the instance.
+        profile = tomllib.loads((ROOT / "Cargo.toml").read_text())["profile"]["release"]
+        self.assertEqual(profile["panic"], "unwind")
+
     def test_each_function_can_be_deployed_by_itself(self):
         # yaml_parse keeps the key `on` as text.
         workflow = yaml_parse((ROOT / ".github/workflows/deploy.yml").read_text())
