@@ -117,13 +117,12 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
     timeout(Duration::from_mins(1), until_counted)
         .await
         .expect("the server counts");
+    // Live rows: how many dead entries of an index are passed by depends on how busy the server is.
     let read_to_their_end = format!(
         "
-        SELECT string_agg(name, ', ' ORDER BY name)
-        FROM (SELECT relname AS name, seq_tup_read AS rows FROM pg_stat_user_tables
-              UNION ALL
-              SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes) AS read
-        WHERE rows >= CASE WHEN name LIKE 'outbox%' THEN {OUTBOX_ROWS} ELSE {ROWS} END
+        SELECT string_agg(name || ' ' || rows, ', ' ORDER BY name)
+        FROM (SELECT relname AS name, greatest(seq_tup_read, idx_tup_fetch) AS rows FROM pg_stat_user_tables) AS read
+        WHERE rows >= CASE WHEN name = 'outbox' THEN {OUTBOX_ROWS} ELSE {ROWS} END
         "
     );
     assert_eq!(database.text(&read_to_their_end).await, None);

@@ -361,11 +361,9 @@ async fn where_no_mail_is_set_up_the_endpoints_do_not_exist() {
 }
 
 #[tokio::test]
-async fn a_malformed_link_costs_no_round_trip_and_a_bad_one_no_hash() {
-    // A hash would take gibibytes, and fail.
+async fn a_malformed_link_costs_no_round_trip() {
     let service = with_alice(&FAST).await;
     let token = token_for(&service, "alice").await;
-    let forged = format!("{}A", &token[..47]);
     let nowhere = Service::on(
         crate::harness::Database {
             url: "postgres://nobody@127.0.0.1:1/none?sslmode=disable".to_owned(),
@@ -386,5 +384,4 @@ async fn a_malformed_link_costs_no_round_trip_and_a_bad_one_no_hash() {
         nowhere.reset(&malformed, NEW).await.assert_error(41001);
         nowhere.confirm_email(&malformed).await.assert_error(41001);
     }
-    service.reset(&forged, NEW).await.assert_error(41001);
 }
