@@ -15,6 +15,7 @@ import contextlib
 import glob
 import gzip
 import io
+import ipaddress
 import json
 import os
 import pathlib
@@ -392,8 +393,10 @@ def main():
         host, arguments, for_python = "host.docker.internal", [], []
         addresses = ["127.0.0.1"]
         if platform.system() == "Linux":
-            gateway = run("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}",
-                          capture_output=True).stdout.strip()
+            gateway = run("docker", "network", "inspect", "bridge", "--format",
+                          "{{with index .IPAM.Config 0}}{{or .Gateway .Subnet}}{{end}}", capture_output=True).stdout.strip()
+            if "/" in gateway:  # a new daemon reports only the subnet, of which it takes the first address
+                gateway = str(next(ipaddress.ip_network(gateway).hosts()))
             addresses, arguments = [gateway], ["--add-host", f"{host}:{gateway}"]
     database = Database(work, addresses)
     sam = Sam(work, migrate(work, database, host, arguments), arguments)

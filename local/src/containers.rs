@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -32,14 +32,14 @@ impl Gateway {
                 address: None,
             });
         }
-        let format = "{{(index .IPAM.Config 0).Gateway}}";
+        let format = "{{with index .IPAM.Config 0}}{{or .Gateway .Subnet}}{{end}}";
         let output = Command::new("docker")
             .args(["network", "inspect", "bridge", "--format", format])
             .output();
         let answer = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        let address: IpAddr = answer
+        let address = answer
             .ok()
-            .and_then(|answer| answer.parse().ok())
+            .and_then(|answer| bridge_address(&answer))
             .ok_or("--sam: Docker does not report the address of its bridge: start Docker first")?;
         TcpListener::bind((address, 0)).map_err(|error| {
             format!("--sam: Docker's bridge {address} is not an address of this machine ({error}): rootless Docker is not supported")
@@ -48,6 +48,17 @@ impl Gateway {
             host: address.to_string(),
             address: Some(address),
         })
+    }
+}
+
+/// The address in `answer`; or, of a subnet, the first one, which Docker takes. A new daemon does not report its address.
+fn bridge_address(answer: &str) -> Option<IpAddr> {
+    match answer.split_once('/') {
+        Some((subnet, _)) => {
+            let first = Ipv4Addr::from_bits(subnet.parse::<Ipv4Addr>().ok()?.to_bits() + 1);
+            Some(first.into())
+        }
+        None => answer.parse().ok(),
     }
 }
 
@@ -75,4 +86,18 @@ pub fn write_settings(file: &Path, database_url: &str, secret_key: &str) -> io::
         .mode(0o600)
         .open(file)?
         .write_all(format!("{settings:#}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bridge_has_the_reported_address_or_else_the_first_of_its_subnet() {
+        let address = |text: &str| text.parse().ok();
+        assert_eq!(bridge_address("172.17.0.1"), address("172.17.0.1"));
+        assert_eq!(bridge_address("172.17.0.0/16"), address("172.17.0.1"));
+        assert_eq!(bridge_address(""), None);
+        assert_eq!(bridge_address("<no value>"), None);
+    }
 }
