@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use lambda_http::{Body, http};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use shared::http::body::{Members, form_parameters};
 use shared::error::Error;
+use shared::http::body::{Members, form_parameters};
 
 /// Members to read, as a handler does, and whether they are required.
 const FIELDS: [(&str, bool); 6] = [

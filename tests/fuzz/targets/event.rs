@@ -12,7 +12,10 @@ fuzz_target!(|bytes: &[u8]| {
     let request: Request = event.expect("never an error").into();
     let gateway = Gateway::of(&request);
     if let Some(id) = &gateway.request_id {
-        assert!(HeaderValue::from_str(id).is_ok_and(|id| id.to_str().is_ok()), "no request id");
+        assert!(
+            HeaderValue::from_str(id).is_ok_and(|id| id.to_str().is_ok()),
+            "no request id"
+        );
     }
     let path = request.uri().path();
     assert!(path.starts_with('/') || path == "*", "no path");

@@ -51,7 +51,12 @@ enum Input<'a> {
     /// Any bytes, encoded.
     Bytes(&'a [u8]),
     /// A token that was made, with other bytes from some point on.
-    Changed { which: u8, encoded: bool, at: u16, replacement: &'a [u8] },
+    Changed {
+        which: u8,
+        encoded: bool,
+        at: u16,
+        replacement: &'a [u8],
+    },
 }
 
 fuzz_target!(|input: Input| {
@@ -60,7 +65,12 @@ fuzz_target!(|input: Input| {
     match input {
         Input::Text(text) => only_those_that_were_made(text),
         Input::Bytes(bytes) => only_those_that_were_made(&URL_SAFE_NO_PAD.encode(bytes)),
-        Input::Changed { which, encoded, at, replacement } => {
+        Input::Changed {
+            which,
+            encoded,
+            at,
+            replacement,
+        } => {
             let token = &MADE[usize::from(which) % MADE.len()];
             let replace = |bytes: &[u8]| {
                 let mut changed = bytes.to_vec();
@@ -80,7 +90,8 @@ fuzz_target!(|input: Input| {
 });
 
 fn is_valid(token: &str) -> bool {
-    let sets_password = PasswordToken::parse(token).is_ok_and(|token| token.verify(&KEYS, &STATE, NOW).is_ok());
+    let sets_password =
+        PasswordToken::parse(token).is_ok_and(|token| token.verify(&KEYS, &STATE, NOW).is_ok());
     let confirms = EmailToken::parse(token).is_ok_and(|token| token.verify(&KEYS, &STATE, NOW).is_ok());
     assert!(!(sets_password && confirms), "one token for two purposes");
     sets_password || confirms

@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         field(users::phone, 32, text);
         field(users::email, 254, text);
     }
-    let context = [typed.as_str(), &user_name, &email].map(Some);
+    let context = [&*typed, &*user_name, &*email].map(Some);
     password(&sent, &context);
     password(&typed, &context);
 });
@@ -36,7 +36,11 @@ fn userid(typed: &str) {
         typed.nfd().collect(),
         typed.nfkc().collect(),
     ] {
-        assert_eq!(UserId::canonical(&spelling), canonical, "a different userid for another spelling");
+        assert_eq!(
+            UserId::canonical(&spelling),
+            canonical,
+            "a different userid for another spelling"
+        );
     }
     let Ok(accepted) = UserId::new(typed) else {
         return;
