@@ -7,12 +7,10 @@ use shared::error::Error;
 use shared::http::Reply;
 use shared::http::body::Members;
 use shared::password::Password;
-use shared::telemetry::SecurityEvent;
 use shared::users;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use super::own_password::Owner;
+use super::own_password::{Owner, login_fail};
 
 /// The members of the body, for the OpenAPI description.
 #[derive(ToSchema)]
@@ -51,7 +49,7 @@ struct EmailChange {
 pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     super::require_mail(app)?;
     let (email, current) = parse(request)?;
-    let owner = Owner::verify(app, request, current, now, wrong).await?;
+    let owner = Owner::verify(app, request, current, now, login_fail).await?;
     let email = match users::email(&email) {
         Ok(email) => email,
         Err(message) => return Err(owner.refuse(app, "email", message).await),
@@ -77,16 +75,5 @@ fn parse(request: &Request) -> Result<(String, Password), Error> {
     let mut members = Members::of_json(request)?;
     let email = members.required("email", |typed| Ok(typed.to_owned()));
     let current = members.required("current_password", Password::typed);
-    members.finish()?;
-    // `finish` has returned an error if one of these was rejected.
-    email
-        .zip(current)
-        .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
-}
-
-fn wrong(user_id: Uuid) -> SecurityEvent {
-    SecurityEvent::LoginFail {
-        user_id: Some(user_id),
-        way: None,
-    }
+    members.finish_with(email.zip(current))
 }

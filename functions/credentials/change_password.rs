@@ -84,11 +84,7 @@ fn parse(request: &Request) -> Result<(Password, String), Error> {
     let mut members = Members::of_json(request)?;
     let current = members.required("current_password", Password::typed);
     let new = members.required("new_password", |typed| Ok(typed.to_owned()));
-    members.finish()?;
-    // `finish` has returned an error if one of these was rejected.
-    current
-        .zip(new)
-        .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+    members.finish_with(current.zip(new))
 }
 
 fn wrong(user_id: Uuid) -> SecurityEvent {

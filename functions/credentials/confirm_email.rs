@@ -74,9 +74,7 @@ pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result
 fn parse(request: &Request) -> Result<String, Error> {
     let mut members = Members::of_json(request)?;
     let token = members.required("token", |token| Ok(token.to_owned()));
-    members.finish()?;
-    // `finish` has returned an error if it was rejected.
-    token.ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+    members.finish_with(token)
 }
 
 fn invalid(user_id: Option<Uuid>) -> Error {

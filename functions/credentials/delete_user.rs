@@ -10,9 +10,8 @@ use shared::password::Password;
 use shared::telemetry::SecurityEvent;
 use shared::users;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use super::own_password::Owner;
+use super::own_password::{Owner, login_fail};
 
 /// The members of the body, for the OpenAPI description.
 #[derive(ToSchema)]
@@ -43,7 +42,7 @@ struct Deletion {
 )]
 pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<Reply, Error> {
     let password = parse(request)?;
-    let owner = Owner::verify(app, request, password, now, wrong).await?;
+    let owner = Owner::verify(app, request, password, now, login_fail).await?;
     let outcome = app
         .database
         .write(&owner, |connection, owner| {
@@ -66,14 +65,5 @@ pub async fn handle(app: &App, request: &Request, now: DateTime<Utc>) -> Result<
 fn parse(request: &Request) -> Result<Password, Error> {
     let mut members = Members::of_json(request)?;
     let password = members.required("password", Password::typed);
-    members.finish()?;
-    // `finish` has returned an error if it was rejected.
-    password.ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
-}
-
-fn wrong(user_id: Uuid) -> SecurityEvent {
-    SecurityEvent::LoginFail {
-        user_id: Some(user_id),
-        way: None,
-    }
+    members.finish_with(password)
 }

@@ -76,7 +76,5 @@ fn parse(request: &Request) -> Result<UserId, Error> {
         }
         Ok(UserId::canonical(typed))
     });
-    members.finish()?;
-    // `finish` has returned an error if it was rejected.
-    account.ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+    members.finish_with(account)
 }

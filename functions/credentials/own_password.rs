@@ -115,3 +115,11 @@ async fn reserve(
     let found = found.ok_or_else(|| not_live(token))?;
     Ok((reservation, *found))
 }
+
+/// The event for a wrong password, where no other one says more.
+pub fn login_fail(user_id: Uuid) -> SecurityEvent {
+    SecurityEvent::LoginFail {
+        user_id: Some(user_id),
+        way: None,
+    }
+}

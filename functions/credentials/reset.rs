@@ -98,11 +98,7 @@ fn parse(request: &Request) -> Result<(String, String), Error> {
     let mut members = Members::of_json(request)?;
     let token = members.required("token", |token| Ok(token.to_owned()));
     let new_password = members.required("new_password", |typed| Ok(typed.to_owned()));
-    members.finish()?;
-    // `finish` has returned an error if one of these was rejected.
-    token
-        .zip(new_password)
-        .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+    members.finish_with(token.zip(new_password))
 }
 
 fn invalid(user_id: Option<Uuid>) -> Error {

@@ -116,11 +116,7 @@ fn parse(request: &Request) -> Result<(UserId, Password), Error> {
     let mut members = Members::of_json(request)?;
     let userid = members.required("userid", parse_userid);
     let password = members.required("password", Password::typed);
-    members.finish()?;
-    // `finish` has returned an error if one of these was rejected.
-    userid
-        .zip(password)
-        .ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+    members.finish_with(userid.zip(password))
 }
 
 /// Rejects only what cannot be looked up, not what registration rejects: old userids may not satisfy its rules.

@@ -174,11 +174,7 @@ fn parse(request: &Request, policy: &PasswordPolicy) -> Result<(NewUser, Passwor
         phone.as_deref(),
     ];
     let password = members.required("password", |typed| policy.check(typed, &context));
-    members.finish()?;
-    // `finish` has returned an error if one of these was rejected.
-    let (Some((userid, as_typed)), Some(password)) = (typed, password) else {
-        return Err(Error::Defect("a refused field was not reported".to_owned()));
-    };
+    let ((userid, as_typed), password) = members.finish_with(typed.zip(password))?;
     // The typed form may be longer than the canonical one.
     let user_name = given_name
         .or_else(|| users::user_name(&as_typed).ok())

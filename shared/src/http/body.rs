@@ -149,6 +149,15 @@ impl Members {
         self.errors.push(FieldError { field, message });
     }
 
+    /// As [`Members::finish`]. Returns `taken`, what the required members made together: `None` only if one was rejected.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with all rejected fields.
+    pub fn finish_with<T>(self, taken: Option<T>) -> Result<T, Error> {
+        self.finish()?;
+        taken.ok_or_else(|| Error::Defect("a refused field was not reported".to_owned()))
+    }
+
     /// To be called at the end. Members that were not taken are ignored.
     ///
     /// # Errors
