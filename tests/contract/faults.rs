@@ -203,6 +203,37 @@ async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards
     tokio::task::block_in_place(|| server.stop()).unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_only_reads_is_503_until_it_writes() {
+    let server = tokio::task::block_in_place(Server::throwaway).unwrap();
+    let database = Database {
+        url: server.url().to_owned(),
+    };
+    shared::database::migrate(&database.options()).await.unwrap();
+    let service = Service::on(database.clone(), &[]);
+    let token = service.token_of_new_user("alice").await;
+    // As a former primary: what it knows of sessions may be out of date.
+    let only_reads = async |value| {
+        let setting = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
+        database.execute(&setting).await;
+        database.execute("SELECT pg_reload_conf()").await;
+    };
+    only_reads("on").await;
+    let instance = loop {
+        let instance = Service::on(database.clone(), &[]);
+        // The server reads its settings again in a moment.
+        if instance.get("/auth/me", &token).await.status != StatusCode::OK {
+            break instance;
+        }
+    };
+    assert_all_unavailable(&instance, &token).await;
+    health_of_a_down_database(&instance).await;
+    only_reads("off").await;
+    while instance.get("/health", "").await.status != StatusCode::OK {}
+    assert_all_work(&instance, &token).await;
+    tokio::task::block_in_place(|| server.stop()).unwrap();
+}
+
 /// Holds a lock that statements on `table` wait for, until it is dropped.
 async fn lock(database: &Database, table: &str) -> sqlx::PgConnection {
     let mut connection = database.connect().await;
