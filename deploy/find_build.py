@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Finds the run of the workflow deploy that built this tag's commit and deployed it to staging, for production.
 
-    deploy/find_build.py FUNCTION      # or all; prints `run-id=…`
+    deploy/find_build.py FUNCTION CODE      # as for release.py; prints `run-id=…`, empty if CODE is not build
 
 Production gets the same binaries, and nothing that staging has not had: of a run by hand that deployed one function to
 staging, only that function. Reads GITHUB_REF_TYPE, GITHUB_SHA, GITHUB_REPOSITORY, GITHUB_API_URL and GH_TOKEN.
@@ -27,9 +27,11 @@ def choose(runs, function):
     return None
 
 
-def find(environment, function, fetch):
+def find(environment, function, code, fetch):
     if environment["GITHUB_REF_TYPE"] != "tag":
         raise NotDeployed("production is deployed from a tag: choose one at \"Use workflow from\"")
+    if code != "build":
+        return ""  # code that production has had already
     commit, repository = environment["GITHUB_SHA"], environment["GITHUB_REPOSITORY"]
     path = f"/repos/{repository}/actions/workflows/deploy.yml/runs?head_sha={commit}&status=success&per_page=100"
     run = choose(fetch(path)["workflow_runs"], function)

@@ -205,18 +205,20 @@ class Release:
     # --- Steps --------------------------------------------------------------------------------------------------------
 
     def take_turn(self):
-        """Refuses a run that a later one has overtaken: it would put older code over newer."""
-        if self.options.run:
-            latest = self.aws.latest_run(self.bucket)
-            if self.options.run < latest:
-                raise Refused(f"run {latest} has overtaken this one, {self.options.run}, and deployed what is newer. To deploy "
-                              "this nevertheless, run the workflow by hand.")
+        """Refuses a run that a later one, of all functions, has overtaken: it would put older code over newer."""
+        if not self.options.run:
+            return
+        latest = self.aws.latest_run(self.bucket)
+        if self.options.run < latest:
+            raise Refused(f"run {latest} has overtaken this one, {self.options.run}, and deployed what is newer. To deploy "
+                          "this nevertheless, run the workflow by hand.")
+        if self.options.function == "all":
             self.aws.set_latest_run(self.bucket, self.options.run)
 
     def values(self, new):
         given = dict(self.settings["parameters"])
         if "PermissionsBoundary" in new.get("Parameters", {}):
-            given.setdefault("PermissionsBoundary", self.boundary)
+            given["PermissionsBoundary"] = given.get("PermissionsBoundary") or self.boundary
         return t.values_of(new, given)
 
     def require(self):

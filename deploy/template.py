@@ -294,7 +294,9 @@ def settings(samconfig, environment):
     return {
         "region": about_it["region"], "stack": about_it["stack_name"],
         "tags": dict(pair.split("=", 1) for pair in pairs),
-        "parameters": dict(override.split("=", 1) for override in overrides),
+        # An empty value is written as NAME="".
+        "parameters": {name: value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value
+                       for name, value in (override.split("=", 1) for override in overrides)},
     }
 
 

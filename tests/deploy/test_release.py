@@ -290,6 +290,12 @@ class Order(unittest.TestCase):
             self.assertEqual(go(cloud, new(), "--run", run)[0], 0)
             self.assertEqual(cloud.latest, int(run))
 
+    def test_one_function_overtakes_nobody_but_can_be_overtaken(self):
+        cloud = Cloud(deployed(), latest=13)
+        self.assertEqual(go(cloud, new(Me="me2"), "--function", "Me", "--run", "14")[0], 0)
+        self.assertEqual(cloud.latest, 13)
+        self.assertEqual(go(cloud, new(Me="me2"), "--function", "Me", "--run", "12")[0], 1)
+
     def test_by_hand_there_is_no_number(self):
         self.assertEqual(go(Cloud(deployed(), latest=13), new())[0], 0)
 

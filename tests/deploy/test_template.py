@@ -244,6 +244,14 @@ class Parameters(unittest.TestCase):
             template = t.parsed((ROOT / "template.yaml").read_text())
             self.assertEqual(set(t.values_of(template, settings["parameters"])), set(template["Parameters"]))
 
+    def test_a_value_may_be_quoted_and_contain_an_equals_sign(self):
+        text = """[x.deploy.parameters]
+region = "r"
+stack_name = "s"
+parameter_overrides = ['A=""', 'B="b=c"', "C=https://a?b=c"]
+"""
+        self.assertEqual(t.settings(text, "x")["parameters"], {"A": "", "B": "b=c", "C": "https://a?b=c"})
+
     def test_an_environment_that_does_not_exist_is_refused(self):
         with self.assertRaisesRegex(t.Refused, "no section"):
             t.settings("version = 0.1", "moon")
