@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
+use functions::job;
 use serde_json::json;
 use shared::config::Environment;
 use shared::database::Migration;
 use shared::roles::SignIn;
+use shared::telemetry;
 use sqlx::Executor as _;
 use uuid::Uuid;
 
 use crate::harness::{Database, PASSWORD, Service};
+use crate::panics::Lines;
 
 /// Roles are shared by all databases of the server, so each test has its own.
 struct Role {
@@ -394,4 +397,28 @@ async fn it_migrates_repeatedly_through_a_pooler_in_transaction_mode() {
     for _ in 0..4 {
         migrate_as(&pooled, &role.name).await.expect("it migrates");
     }
+}
+
+/// The pipeline does not wait for the answer of a migration, but looks for this line (deploy/migration.py).
+#[tokio::test]
+async fn the_end_of_a_job_is_one_line_with_the_id_of_the_invocation_and_the_result() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let _guard = tracing::subscriber::set_default(telemetry::subscriber(move || writer.clone()));
+    let outcome = job::logged("8f1d", async { Ok::<_, String>(json!({ "version": 7 })) }).await;
+    assert_eq!(outcome, Ok(json!({ "version": 7 })));
+    let line = lines.only();
+    assert_eq!(line["span"]["request_id"], "8f1d");
+    assert_eq!(
+        (&line["message"], &line["result"]),
+        (&json!("done"), &json!(r#"{"version":7}"#))
+    );
+    let outcome = job::logged("9a2e", async { Err::<(), _>("a table is locked") }).await;
+    assert_eq!(outcome, Err("a table is locked".to_owned()));
+    let line = lines.only();
+    assert_eq!(line["span"]["request_id"], "9a2e");
+    assert_eq!(
+        (&line["message"], &line["error"]),
+        (&json!("failed"), &json!("a table is locked"))
+    );
 }
