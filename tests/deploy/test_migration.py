@@ -38,6 +38,7 @@ class Outcome(unittest.TestCase):
     def test_another_run_is_not_meant(self):
         self.assertIsNone(self.outcome(ours("done", invocation="another", result="{}")))
         self.assertIsNone(self.outcome(ours("done", invocation="another", result=ID)))
+        self.assertIsNone(self.outcome("2026-11-26T07:18:31Z another Task timed out after 900.00 seconds"))
 
     def test_a_run_that_was_killed(self):
         self.assertEqual(self.outcome(platform("runtimeDone", status="timeout")), (False, "Lambda ended it: timeout"))

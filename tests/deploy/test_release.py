@@ -23,11 +23,13 @@ BASE = {"Bucket": "bucket", "CloudFormationRole": "role", "PermissionsBoundary":
 class Cloud:
     """CloudFormation, Lambda and CodeDeploy, as far as they matter: `failing` are functions whose new version is taken back."""
 
+    breaks = False
+
     def __init__(self, template=None, failing=(), stack_fails="", migration=(True, '{"applied": [1]}'), latest=0):
         self.deployed = template
         self.failing, self.stack_fails, self.migration, self.latest = failing, stack_fails, migration, latest
         self.versions = dict.fromkeys(t.functions(template or {"Resources": {}}), 1)
-        self.calls, self.base = [], BASE
+        self.calls, self.base, self.broken = [], BASE, False
         self.sleep = lambda _: None
 
     def outputs(self, stack=None):
@@ -37,6 +39,8 @@ class Cloud:
         return self.deployed and {"StackStatus": "UPDATE_COMPLETE"}
 
     def prepare(self):
+        if self.broken:
+            raise Refused("the stack is in the state UPDATE_ROLLBACK_FAILED")
         return self.deployed is not None
 
     def template(self):
@@ -67,6 +71,7 @@ class Cloud:
         if values is not None and self.stack_fails:
             return aws.Outcome(False, reason=self.stack_fails)
         if values is None and set(moved) & set(self.failing):
+            self.broken = self.breaks
             return aws.Outcome(False, reason="MeAliaslive: an alarm")
         changed = self.deployed is None or template != self.deployed
         self.deployed = json.loads(json.dumps(template))
@@ -141,6 +146,14 @@ class Everything(unittest.TestCase):
         self.assertEqual(row(text, "Login"), "| Login | v1, version 1 | v1, version 1 | 2 passed | AllAtOnce: an alarm is active "
                                              "| **as before**: MeAliaslive: an alarm |")
         self.assertIn("deployed", row(text, "Me"))
+
+    def test_what_cannot_even_be_taken_back_ends_the_release(self):
+        cloud = Cloud(deployed(), failing=["Login"])
+        cloud.breaks = True
+        status, text = go(cloud, new(Login="login2", Me="me2"))
+        self.assertEqual((status, cloud.code("Me")), (1, "me1"))
+        self.assertIn("UPDATE_ROLLBACK_FAILED", text)
+        self.assertIn("not reached", row(text, "Me"))
 
     def test_the_next_release_tries_it_again(self):
         cloud = Cloud(deployed(), failing=["Login"])
