@@ -5,15 +5,14 @@ docs/costs.md:
     python3 tests/benches/costs.py
     python3 tests/benches/costs.py --check     # fails if the page is not what this writes
 
-Prices and assumptions are in prices.toml beside it. The numbers of alarms and metrics are counted in the template, and the CPU
-time of the former back end is what tests/benches/peers/run.py measured. It needs Python 3.11 and nothing else.
+Prices and assumptions are in prices.toml beside it. The CPU time of the former back end is what
+tests/benches/peers/run.py measured. It needs Python 3.11 and nothing else.
 """
 
 import argparse
 import json
 import math
 import pathlib
-import re
 import statistics
 import sys
 import tomllib
@@ -23,21 +22,6 @@ PAGE = ROOT / "docs/costs.md"
 BEGIN, END = "<!-- begin: written by tests/benches/costs.py -->", "<!-- end -->"
 HOURS = 730  # in a month
 SECONDS = HOURS * 3600
-
-
-def count_in_template(template, condition):
-    """The numbers of alarms, custom metrics and secrets in a template among the resources with this condition, or with none."""
-    alarms, secrets, metrics = 0, 0, set()
-    for resource in re.split(r"^  (?=\w+:$)", template, flags=re.MULTILINE):
-        kind = re.search(r"^    Type: (\S+)$", resource, re.MULTILINE)
-        own = re.search(r"^    Condition: (\S+)$", resource, re.MULTILINE)
-        if kind is None or (own and own[1]) != condition:
-            continue
-        alarms += kind[1] == "AWS::CloudWatch::Alarm"
-        secrets += kind[1] == "AWS::SecretsManager::Secret"
-        if kind[1] == "AWS::Logs::MetricFilter":
-            metrics.update(re.findall(r"MetricName: (\w+)", resource))
-    return {"alarms": alarms, "secrets": secrets, "metrics": len(metrics)}
 
 
 def traces(requests, share):
@@ -59,36 +43,39 @@ def share_of_hashes(mix):
     return sum(mix[route] for route in mix["hashes"]) / sum(count for route, count in mix.items() if route != "hashes")
 
 
-def service(month, data, counts):
+def service(month, data):
     """The rows of this service without a database, in USD a month."""
     price = {name: entry["usd"] for name, entry in data["prices"].items()}
-    functions, requests = data["functions"], month["requests"]
+    counts, functions, requests = data["template"], data["functions"], month["requests"]
     hashes = share_of_hashes(data["mix"]) * requests
     cold = month["cold_share"] * requests
-    gb_seconds = (hashes * functions["hash_seconds"] * functions["hash_mb"]
-                  + (requests - hashes) * functions["other_seconds"] * functions["other_mb"]
-                  + cold * functions["cold_seconds"] * functions["other_mb"]) / 1024
+    gb_seconds = (
+        hashes * functions["hash_seconds"] * functions["hash_mb"]
+        + (requests - hashes) * functions["other_seconds"] * functions["other_mb"]
+        + cold * functions["cold_seconds"] * functions["other_mb"]
+    ) / 1024
     scheduled = functions["scheduled_per_hour"] * HOURS
     scheduled_gb_seconds = scheduled * functions["other_seconds"] * functions["other_mb"] / 1024
     log_gb = functions["log_bytes"] / 1e9
     return {
         "gateway": requests / 1e6 * price["gateway"],
         "functions, requests": requests / 1e6 * price["invocation"],
-        f"functions, time: {gb_seconds / requests * 1e6:,.0f} GB·s a million": gb_seconds * price["duration"],
+        "functions, time": gb_seconds * price["duration"],
         "logs": requests * log_gb * price["logs"],
         "traces": traces(requests, functions["traced_share"]) / 1e6 * price["trace"],
-        f"{counts['alarms']} alarms, {counts['metrics']} metrics":
-            counts["alarms"] * price["alarm"] + counts["metrics"] * price["metric"],
+        f"{counts['alarms']} alarms, {counts['metrics']} metrics": counts["alarms"] * price["alarm"]
+        + counts["metrics"] * price["metric"],
         f"{counts['secrets']} secrets, and reading them": counts["secrets"] * price["secret"]
-            + cold * functions["secrets_per_cold_start"] / 1e6 * price["secret_read"],
+        + cold * functions["secrets_per_cold_start"] / 1e6 * price["secret_read"],
         "`outbox`, `courier`, `purge`": scheduled / 1e6 * (price["invocation"] + price["trace"])
-            + scheduled_gb_seconds * price["duration"] + scheduled * log_gb * price["logs"],
+        + scheduled_gb_seconds * price["duration"]
+        + scheduled * log_gb * price["logs"],
     }
 
 
 def container(month, data, cpu_seconds):
-    """The rows of the former back end in a container, in USD a month, and its number of tasks. `cpu_seconds`: of a request
-    with a hash and of one without."""
+    """The rows of the former back end in containers, in USD a month, and their number. `cpu_seconds`: of a request with a
+    hash and of one without."""
     price = {name: entry["usd"] for name, entry in data["prices"].items()}
     settings, requests = data["container"], month["requests"]
     hashes = share_of_hashes(data["mix"])
@@ -111,14 +98,15 @@ def database(month, data):
     return month["database_zones"] * (HOURS * price[month["database"]] + month["storage_gb"] * price["storage"])
 
 
-def beside_database(data, counts):
-    """What the stack creates besides its database, in USD a month: the endpoint is in two zones, since their VPC has no way to
-    the internet."""
+def beside_database(data):
+    """What the stack creates besides its database, in USD a month. Without a way to the internet, Secrets Manager needs an
+    endpoint in each of two zones."""
     price = {name: entry["usd"] for name, entry in data["prices"].items()}
+    counts = data["template"]["database"]
     return {
         "VPC endpoint for Secrets Manager, two zones": 2 * HOURS * price["endpoint"],
         f"{counts['alarms']} alarms, {counts['secrets']} secret": counts["alarms"] * price["alarm"]
-            + counts["secrets"] * price["secret"],
+        + counts["secrets"] * price["secret"],
     }
 
 
@@ -126,12 +114,12 @@ def total(rows):
     return sum(rows.values())
 
 
-def break_even(data, counts, cpu):
-    """The millions of requests a month from which on containers cost less, each with a database that exists anyway, or None
-    below a thousand million."""
+def break_even(data, cpu):
+    """The millions of requests a month from which on containers cost less, with a database that exists anyway; None if that
+    is above 999."""
     for millions in range(1, 1000):
         month = {"requests": millions * 1_000_000, "cold_share": data["month"][-1]["cold_share"]}
-        if total(service(month, data, counts)) > total(container(month, data, cpu)[0]):
+        if total(service(month, data)) > total(container(month, data, cpu)[0]):
             return millions
     return None
 
@@ -152,6 +140,11 @@ def money(usd):
     return f"{usd:,.2f}"
 
 
+def decimal(usd):
+    """All digits, without an exponent."""
+    return f"{usd:.10f}".rstrip("0").rstrip(".")
+
+
 def table(heads, rows):
     return [f"| {' | '.join(heads)} |", "|--" * len(heads) + "|", *(f"| {' | '.join(row)} |" for row in rows), ""]
 
@@ -161,13 +154,13 @@ def sizes(data):
     return [names.get(month["requests"], f"{month['requests']:,}") for month in data["month"]]
 
 
-def tables(data, counts, with_database, cpu):
-    """The page between its markers. The counts are of every stack, and what one with a database has in addition."""
+def tables(data, cpu):
+    """The page between its markers."""
     months = data["month"]
-    ours = [service(month, data, counts) for month in months]
+    ours = [service(month, data) for month in months]
     theirs = [container(month, data, cpu) for month in months]
     databases = [database(month, data) for month in months]
-    beside = beside_database(data, with_database)
+    beside = beside_database(data)
 
     def row(name, values, form=money):
         return [name, *map(form, values)]
@@ -175,89 +168,116 @@ def tables(data, counts, with_database, cpu):
     def bold(name, values):
         return [f"**{each}**" for each in row(name, values)]
 
-    # The rate in a row's name differs between the months.
-    names = [re.sub(r": .*", "", name) for name in ours[0]]
     totals = {
         "this service, its database included": [
-            total(rows) + total(beside) + usd for rows, usd in zip(ours, databases, strict=True)],
+            total(rows) + total(beside) + usd for rows, usd in zip(ours, databases, strict=True)
+        ],
         "this service, with a database that exists anyway": [total(rows) for rows in ours],
         "the former back end in containers, its database included": [
-            total(rows) + usd for (rows, _), usd in zip(theirs, databases, strict=True)],
+            total(rows) + usd for (rows, _), usd in zip(theirs, databases, strict=True)
+        ],
         "the former back end in containers, with a database that exists anyway": [total(rows) for rows, _ in theirs],
     }
     our_all, our_part, their_all, their_part = totals.values()
     sizes_of_database = "; ".join(
         f"{month['database'].removeprefix('db.t4g.')}, {month['storage_gb']} GB, "
-        f"{month['database_zones']} zone{'s' * (month['database_zones'] > 1)}" for month in months)
+        f"{month['database_zones']} zone{'s' * (month['database_zones'] > 1)}"
+        for month in months
+    )
     lines = ["**This service**, in USD a month:", ""]
-    lines += table(["requests a month", *sizes(data)], [
-        *(row(name, column) for name, column in zip(names, zip(*(rows.values() for rows in ours)), strict=True)),
-        bold("without a database", our_part),
-        *(row(name, [usd] * len(months)) for name, usd in beside.items()),
-        row(f"database: {sizes_of_database}", databases),
-        bold("with a database created by the stack", our_all),
-    ])
+    lines += table(
+        ["requests a month", *sizes(data)],
+        [
+            *(row(name, [rows[name] for rows in ours]) for name in ours[0]),
+            bold("without a database", our_part),
+            *(row(name, [usd] * len(months)) for name, usd in beside.items()),
+            row(f"database: {sizes_of_database}", databases),
+            bold("with a database created by the stack", our_all),
+        ],
+    )
     lines += ["**The former back end in containers**, in USD a month:", ""]
-    lines += table(["requests a month", *sizes(data)], [
-        row("tasks", [tasks for _, tasks in theirs], str),
-        *(row(name, [rows[name] for rows, _ in theirs]) for name in theirs[0][0]),
-        bold("without a database", their_part),
-        row("the same database", databases),
-        bold("with it", their_all),
-    ])
+    lines += table(
+        ["requests a month", *sizes(data)],
+        [
+            row("tasks", [tasks for _, tasks in theirs], str),
+            *(row(name, [rows[name] for rows, _ in theirs]) for name in theirs[0][0]),
+            bold("without a database", their_part),
+            row("the same database", databases),
+            bold("with it", their_all),
+        ],
+    )
 
     def per_million(usd):
         return [each / month["requests"] * 1e6 for each, month in zip(usd, months, strict=True)]
 
     lines += ["**A million requests**, in USD:", ""]
-    lines += table(["requests a month", *sizes(data)], [
-        *(row(name, per_million(usd)) for name, usd in totals.items()),
-        *(row(f"{plan['name']}, {each:,} requests per active user",
-              per_million([in_steps(month["requests"] / each, plan["steps"]) for month in months]))
-          for plan in data["cognito"].values() for each in data["cognito_users"]["requests_per_user"]),
-    ])
-    even = break_even(data, counts, cpu)
-    lines += ["Containers never cost less, with a database that exists anyway." if even is None else
-              f"From {even} million requests a month on, containers cost less, with a database that exists anyway.", ""]
-    hashes = share_of_hashes(data["mix"])
+    lines += table(
+        ["requests a month", *sizes(data)],
+        [
+            *(row(name, per_million(usd)) for name, usd in totals.items()),
+            *(
+                row(
+                    f"{plan['name']}, {each:,} requests per active user",
+                    per_million([in_steps(month["requests"] / each, plan["steps"]) for month in months]),
+                )
+                for plan in data["cognito"].values()
+                for each in data["cognito_users"]["requests_per_user"]
+            ),
+        ],
+    )
+    even = break_even(data, cpu)
     lines += [
-        "CPU time of the former back end per request, measured: "
-        f"{cpu[0] * 1e3:,.0f} ms with a hash, {cpu[1] * 1e3:.1f} ms without, so {1e3 * (hashes * cpu[0] + (1 - hashes) * cpu[1]):.0f}"
-        " ms on average.", "",
-        f"**Prices**, {data['region']}:", "",
+        "Containers never cost less, with a database that exists anyway."
+        if even is None
+        else f"From {even} million requests a month on, containers cost less, with a database that exists anyway.",
+        "",
     ]
-    priced = [*data["prices"].values(),
-              *({"usd": " to ".join(f"{usd:g}" for usd in (max(prices), min(filter(None, prices)))[:1 + (len(set(prices)) > 2)]),
-                 "unit": f"active user of {plan['name']}, after the first {plan['steps'][0][0]:,}", **plan}
-                for plan in data["cognito"].values() for prices in [[usd for _, usd in plan["steps"]]])]
-    lines += table(["USD", "per", "source", "read in"], [
-        [f"{entry['usd']:.10f}".rstrip("0").rstrip(".") if isinstance(entry["usd"], float) else entry["usd"], entry["unit"],
-         f"[{re.sub(r'https://|/$', '', entry['source'])}]({entry['source']})", f"[{entry['date']}]({entry['read']})"]
-        for entry in priced
-    ])
+    hashes = share_of_hashes(data["mix"])
+    average = hashes * cpu[0] + (1 - hashes) * cpu[1]
+    lines += [
+        f"CPU time of the former back end per request, measured: {cpu[0] * 1e3:,.0f} ms with a hash, {cpu[1] * 1e3:.1f} ms "
+        f"without, so {average * 1e3:.0f} ms on average.",
+        "",
+        f"**Prices**, {data['region']}:",
+        "",
+    ]
+    prices = [([entry["usd"]], entry["unit"], entry) for entry in data["prices"].values()]
+    for plan in data["cognito"].values():
+        (free, _), *paid = plan["steps"]
+        prices.append(([usd for _, usd in paid], f"active user of {plan['name']}, above {free:,}", plan))
+    lines += table(
+        ["USD", "per", "source", "read in"],
+        [
+            [
+                ", ".join(map(decimal, usd)),
+                unit,
+                f"[{entry['source'].removeprefix('https://')}]({entry['source']})",
+                f"[{entry['date']}]({entry['read']})",
+            ]
+            for usd, unit, entry in prices
+        ],
+    )
     return "\n".join(lines).rstrip()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail if the page is not what this writes")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, and fail if the page is not what this writes"
+    )
     options = parser.parse_args()
     data = tomllib.loads(pathlib.Path(__file__).with_name("prices.toml").read_text())
-    template = (ROOT / "template.yaml").read_text()
-    counts = [count_in_template(template, condition) for condition in (None, "CreateDatabase")]
-    if not all([*counts[0].values(), counts[1]["alarms"], counts[1]["secrets"]]):
-        sys.exit("no alarms, secrets or metrics were found in template.yaml: its form has changed")
     cpu = cpu_seconds(json.loads((ROOT / "docs/performance/peers.json").read_text()))
     text = PAGE.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         sys.exit(f"{PAGE} has lost its markers")
-    new = f"{before}{BEGIN}\n\n{tables(data, *counts, cpu)}\n\n{END}{after}"
+    new = f"{before}{BEGIN}\n\n{tables(data, cpu)}\n\n{END}{after}"
     if not options.check:
         PAGE.write_text(new)
     elif new != text:
-        sys.exit("docs/costs.md is not what its prices, the template and peers.json give: run python3 tests/benches/costs.py")
+        sys.exit("docs/costs.md is not what its prices and peers.json give: run python3 tests/benches/costs.py")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ async fn a_connection_that_was_ended_while_idle_is_replaced_within_the_request()
 #[tokio::test]
 async fn a_read_whose_connection_was_cut_is_repeated() {
     let (proxy, service, token) = behind_a_proxy(PATIENT).await;
-    proxy.cut_connections().await;
+    proxy.cut_connections();
     assert_eq!(service.get("/auth/me", &token).await.status, StatusCode::OK);
 }
 
@@ -200,6 +200,37 @@ async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards
     tokio::task::block_in_place(|| server.signal("CONT")).unwrap();
     assert!([200, 503].contains(&me.status.as_u16()), "{}", me.text);
     assert_all_work(&service, &token).await;
+    tokio::task::block_in_place(|| server.stop()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_only_reads_is_503_until_it_writes() {
+    let server = tokio::task::block_in_place(Server::throwaway).unwrap();
+    let database = Database {
+        url: server.url().to_owned(),
+    };
+    shared::database::migrate(&database.options()).await.unwrap();
+    let service = Service::on(database.clone(), &[]);
+    let token = service.token_of_new_user("alice").await;
+    // As a former primary: what it knows of sessions may be out of date.
+    let only_reads = async |value| {
+        let setting = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
+        database.execute(&setting).await;
+        database.execute("SELECT pg_reload_conf()").await;
+    };
+    only_reads("on").await;
+    let instance = loop {
+        let instance = Service::on(database.clone(), &[]);
+        // The server reads its settings again in a moment.
+        if instance.get("/auth/me", &token).await.status != StatusCode::OK {
+            break instance;
+        }
+    };
+    assert_all_unavailable(&instance, &token).await;
+    health_of_a_down_database(&instance).await;
+    only_reads("off").await;
+    while instance.get("/health", "").await.status != StatusCode::OK {}
+    assert_all_work(&instance, &token).await;
     tokio::task::block_in_place(|| server.stop()).unwrap();
 }
 

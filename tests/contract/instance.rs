@@ -236,7 +236,7 @@ async fn an_instance_whose_connection_died_while_it_was_frozen_answers_its_first
         if silently {
             proxy.freeze_connections();
         } else {
-            proxy.cut_connections().await;
+            proxy.cut_connections();
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
         instance.signal("-CONT");

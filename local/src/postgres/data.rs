@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use uuid::Uuid;
 
@@ -39,32 +39,60 @@ pub(super) fn home(directory: &Path, account: Account) -> Result<PathBuf, Error>
     Ok(home)
 }
 
-/// Creates the data directory `data` with an empty database. It is built in a sibling directory that is renamed at the
+/// Where new data come from.
+pub(super) enum Origin<'a> {
+    /// Empty, with these additional settings.
+    Initdb(&'a str),
+    /// A copy of those of the server with this URL, to follow it.
+    Backup(&'a str),
+}
+
+/// Creates the data directory `data`. It is built in a sibling directory that is renamed at the
 /// end, so a killed process leaves no incomplete one. `lock` is the server's, held by the caller, and inherited by the
 /// programs started here.
 pub(super) fn initialize(
     data: &Path,
     installation: &Installation,
     account: Account,
-    settings: &str,
+    origin: &Origin,
     lock: &File,
 ) -> Result<(), Error> {
     let staging = data.with_extension("new");
     remove_directory(&staging)?;
     account.private_directory(&staging)?;
     let new = staging.join("data");
-    let password = staging.join(PASSWORD_FILE);
+    match origin {
+        Origin::Initdb(settings) => initdb(&new, installation, account, settings, lock)?,
+        Origin::Backup(url) => {
+            let mut backup = account.command(installation.bin.join("pg_basebackup"));
+            backup.args(["--dbname", url, "--pgdata"]).arg(&new);
+            backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+            run(&mut backup, &new, lock)?;
+        }
+    }
+    fs::rename(&new, data).map_err(at(data))?;
+    remove_directory(&staging)
+}
+
+/// Creates an empty database in `new`, whose parent is private to `account`.
+fn initdb(
+    new: &Path,
+    installation: &Installation,
+    account: Account,
+    settings: &str,
+    lock: &File,
+) -> Result<(), Error> {
+    let password = new.with_file_name(PASSWORD_FILE);
     account.write_private(&password, &Uuid::new_v4().simple().to_string())?;
 
     let program = installation.bin.join("initdb");
     let mut initdb = account.command(&program);
     initdb
         .arg("--pgdata")
-        .arg(&new)
+        .arg(new)
         .arg("--pwfile")
         .arg(&password)
-        .args(["--username", NAME, "--encoding", "UTF8", "--locale", "C"])
-        .stdout(lock.try_clone().map_err(running(&program))?);
+        .args(["--username", NAME, "--encoding", "UTF8", "--locale", "C"]);
     if settings.is_empty() {
         initdb.args(["--auth", "scram-sha-256"]);
     } else {
@@ -72,20 +100,13 @@ pub(super) fn initialize(
         // other users out just as well.
         initdb.args(["--auth", "password", "--no-sync"]);
     }
-    let output = initdb.output().map_err(running(&program))?;
-    let failed = |output: &Output| Error::Initdb {
-        directory: data.to_owned(),
-        reason: error_of(output),
-    };
-    if !output.status.success() {
-        return Err(failed(&output));
-    }
+    run(&mut initdb, new, lock)?;
     append(&new.join("postgresql.conf"), settings)?;
 
     // Single-user mode needs neither a port nor a password.
     let program = installation.bin.join("postgres");
     let mut single = account.command(&program);
-    single.args(["--single", "-D"]).arg(&new).arg("template1");
+    single.args(["--single", "-D"]).arg(new).arg("template1");
     single
         .stdin(Stdio::piped())
         .stdout(lock.try_clone().map_err(running(&program))?)
@@ -101,13 +122,30 @@ pub(super) fn initialize(
             .lines()
             .any(|line| message(line).is_some())
     {
-        return Err(failed(&output));
+        return Err(failed(new, &output));
     }
 
     let password_file = new.join(PASSWORD_FILE);
-    fs::rename(&password, &password_file).map_err(at(&password_file))?;
-    fs::rename(&new, data).map_err(at(data))?;
-    remove_directory(&staging)
+    fs::rename(&password, &password_file).map_err(at(&password_file))
+}
+
+/// Runs a program that creates data in `new`.
+fn run(command: &mut Command, new: &Path, lock: &File) -> Result<(), Error> {
+    let program = PathBuf::from(command.get_program());
+    command.stdout(lock.try_clone().map_err(running(&program))?);
+    let output = command.output().map_err(running(&program))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(failed(new, &output))
+    }
+}
+
+fn failed(new: &Path, output: &Output) -> Error {
+    Error::Initdb {
+        directory: new.to_owned(),
+        reason: error_of(output),
+    }
 }
 
 /// Reports data of other versions in `home`, which would otherwise seem to be lost.

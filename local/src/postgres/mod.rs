@@ -90,8 +90,8 @@ pub enum Error {
         /// The error of the operating system.
         cause: io::Error,
     },
-    /// `initdb` failed.
-    #[error("initdb could not create a database in {}: {reason}", directory.display())]
+    /// `initdb` or `pg_basebackup` failed.
+    #[error("could not create a database in {}: {reason}", directory.display())]
     Initdb {
         /// The data directory.
         directory: PathBuf,

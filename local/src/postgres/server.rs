@@ -14,7 +14,7 @@ use rustix::process::{Signal, kill_process};
 use uuid::Uuid;
 
 use super::account::Account;
-use super::data;
+use super::data::{self, Origin};
 use super::discover::Installation;
 use super::existing::{self, Postmaster};
 use super::{Error, at, locks, message, running};
@@ -95,7 +95,7 @@ impl Server {
         let account = Account::for_directory(&directory)?;
         let home = data::home(&directory, account)?;
         let holder = locks::claim(&home, account)?;
-        Self::open(home, account, holder, containers, false)
+        Self::open(home, account, holder, containers, None)
     }
 
     /// Starts a new server for tests in its own directory, in about 0.7 s, with up to 300 connections. It does not sync to
@@ -105,6 +105,19 @@ impl Server {
     /// # Errors
     /// See [`Error`].
     pub fn throwaway() -> Result<Self, Error> {
+        Self::new_throwaway(&Origin::Initdb(THROWAWAY_SETTINGS))
+    }
+
+    /// Starts a throw-away server that follows this one: a hot standby, with a copy of the data and the same user and
+    /// password. `SELECT pg_promote()` makes it a primary.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn standby(&self) -> Result<Self, Error> {
+        Self::new_throwaway(&Origin::Backup(&self.url))
+    }
+
+    fn new_throwaway(origin: &Origin) -> Result<Self, Error> {
         let account = Account::find()?;
         let mut parent = env::temp_dir();
         if !account.can_enter(&parent)? {
@@ -118,16 +131,18 @@ impl Server {
         // Renamed only after it is locked, since the name marks it as removable.
         let home = parent.join(format!("{THROWAWAY_PREFIX}{name}"));
         fs::rename(&staging, &home).map_err(at(&home))?;
-        Self::open(home.clone(), account, holder, None, true).inspect_err(|_| drop(fs::remove_dir_all(home)))
+        Self::open(home.clone(), account, holder, None, Some(origin))
+            .inspect_err(|_| drop(fs::remove_dir_all(home)))
     }
 
-    /// Finds the programs, creates the data directory if it is missing, and starts the server.
+    /// Finds the programs, creates the data directory if it is missing, and starts the server: a throw-away one from
+    /// `throwaway`.
     fn open(
         home: PathBuf,
         account: Account,
         holder: File,
         containers: Option<IpAddr>,
-        throwaway: bool,
+        throwaway: Option<&Origin>,
     ) -> Result<Self, Error> {
         let installation = Installation::find(account, &home)?;
         let mut server = Self {
@@ -135,7 +150,7 @@ impl Server {
             home,
             installation,
             account,
-            throwaway,
+            throwaway: throwaway.is_some(),
             containers,
             port: 0,
             url: String::new(),
@@ -147,8 +162,8 @@ impl Server {
         let version = server.data.join("PG_VERSION");
         if !version.try_exists().map_err(at(&version))? {
             data::report_other_versions(&server.home, &server.installation);
-            let settings = if throwaway { THROWAWAY_SETTINGS } else { "" };
-            data::initialize(&server.data, &server.installation, account, settings, &lock)?;
+            let origin = throwaway.unwrap_or(&Origin::Initdb(""));
+            data::initialize(&server.data, &server.installation, account, origin, &lock)?;
         }
         if containers.is_some() {
             data::allow_containers(&server.data)?;

@@ -86,10 +86,13 @@ impl Database {
             .extra_float_digits(None)
             .disable_statement_logging();
         let options = match self.pooler {
-            // Names are not looked up in schemas that others can write to. Overrides the URL.
+            // Overrides the URL. Names are not looked up in schemas that others can write to.
             Pooler::None => options.options([
                 ("statement_timeout", &*statement_timeout(self.timeouts)),
                 ("search_path", "pg_catalog,pg_temp"),
+                // A server that only reads refuses this, and so the connection (25001): after a failover the address may
+                // still lead to the former primary, which knows neither the newest sessions nor which have ended.
+                ("transaction_read_only", "off"),
             ]),
             // PgBouncer and RDS Proxy reject such options.
             Pooler::Transaction => options,

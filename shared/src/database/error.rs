@@ -84,13 +84,15 @@ impl Failure {
         self.needs_new_connection() || self.is_conflict() || self.is_shutdown()
     }
 
-    /// The failure may be temporary: the database starts, resumes, fails over or has no free connection.
+    /// The failure may be temporary: the database starts, resumes, fails over (25: it only reads) or has no free connection.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Driver(sqlx::Error::Io(_)) => true,
-            _ => self
-                .sqlstate()
-                .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+            _ => self.sqlstate().is_some_and(|code| {
+                ["08", "25", "53", "57"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            }),
         }
     }
 

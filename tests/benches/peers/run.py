@@ -4,19 +4,17 @@
     python3 tests/benches/peers/run.py
     python3 tests/benches/peers/run.py --server target/release/local --seconds 2 --rounds 1 --output /tmp/peers
 
-The back ends run one after the other, and that as often as --rounds says. It takes twelve minutes after the build, and writes
-the table between the markers of docs/performance/peers.md, peers.json and peers.svg. A cell in which a response was not 200
-with the expected content does not count: it is reported, and the exit status is 1.
+The back ends run one after the other, as often as --rounds says. It takes twenty minutes after the build, and writes the
+tables between the markers of docs/performance/peers.md, peers.json and peers.svg. A cell in which a response was not 200
+with the expected content does not count: it is reported, and the exit status is 1. Run tests/benches/costs.py afterwards.
 
-It needs Python 3.11 with venv, Node.js with npm, PostgreSQL's programs (or PG_BINDIR), and wrk (`apt-get install wrk`), on
-Linux. What the others need is installed from the package registries, in the versions pinned here, into
+It needs Linux, Python 3.11 with venv, Node.js with npm, PostgreSQL's programs (or PG_BINDIR), and wrk (`apt-get install
+wrk`). What the others need is installed from the package registries, in the versions pinned here, into
 ~/.cache/people-peers (0.6 GB).
 """
 
 import argparse
-import dataclasses
 import datetime
-import filecmp
 import glob
 import http.client
 import json
@@ -36,191 +34,32 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent.parent
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "people-peers"
-PROCESSORS = len(os.sched_getaffinity(0))
+from backends import (
+    CACHE,
+    HERE,
+    PROCESSORS,
+    ROOT,
+    SECRET_KEY,
+    BetterAuth,
+    Ours,
+    Request,
+    Seed,
+    Users,
+    output,
+    run,
+    virtual_environment,
+)
 
 CLIENTS = [1, 8, 64]
 # The number of clients for which the CPU time per response is shown.
 CPU_TIME_CLIENTS = 8
-# More than the clients, so that hardly ever two of them log in as the same user; below what one address may register in an hour.
+# More than the clients, so that two of them hardly ever log in as the same user; what one address may register in an hour.
 USERS = 96
-PASSWORD = "correct horse battery staple"
-SECRET_KEY = "a key of this benchmark, with 32 bytes or more"
 # Of each round, without the first one after the installation.
 STARTS = 3
 START_TIMEOUT = 60
 # Above any latency to be expected.
 WRK_TIMEOUT = 30
-
-
-# --- The back ends ----------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    headers: dict
-    body: str = ""
-
-    @classmethod
-    def json(cls, path, **members):
-        return cls("POST", path, {"content-type": "application/json"}, json.dumps(members))
-
-    def raw(self):
-        head = {"host": "127.0.0.1"} | self.headers
-        if self.body:
-            head["content-length"] = len(self.body)
-        lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
-        return "\r\n".join(lines) + "\r\n\r\n" + self.body
-
-
-class Ours:
-    name = "this service"
-    about = "one process"
-    hash = "Argon2id, 19 MiB, 2 passes, 1 lane"
-    me_has, login_has = '"userid"', '"access_token"'
-
-    def __init__(self, server):
-        self.server = server
-
-    def install(self):
-        if self.server is None:
-            run("cargo", "build", "--locked", "--release", "-p", "local", cwd=ROOT, SQLX_OFFLINE="true")
-            self.server = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/local"
-        return f"commit {output('git', 'rev-parse', '--short', 'HEAD', cwd=ROOT)}"
-
-    def create_tables(self, _):
-        pass  # at the first start
-
-    def command(self, _):
-        return [self.server]
-
-    def environment(self, url, port):
-        # 64 clients at one address have more log-ins in flight than the default of 50 failures allows. All are counted still.
-        return {"DATABASE_URL": f"{url}?sslmode=disable", "PORT": str(port), "FAILURES_PER_ADDRESS": "1000"}
-
-    def register(self, user):
-        return Request.json("/user/register", userid=user, password=PASSWORD)
-
-    def login(self, user):
-        return Request.json("/auth/login", userid=user, password=PASSWORD)
-
-    def me(self, headers, body):
-        return Request("GET", "/auth/me", {"authorization": "Bearer " + json.loads(body)["data"]["access_token"]})
-
-
-class Python:
-    """A back end in app.py under uvicorn, with a worker for each processor."""
-
-    about = f"uvicorn, {PROCESSORS} workers"
-
-    def install(self):
-        self.directory = virtual_environment(self.source)
-        shutil.copy(HERE / self.source / "app.py", self.directory)
-        pinned = (HERE / self.source / "requirements.txt").read_text()
-        versions = dict(re.findall(r"^(\S+)==(\S+)$", pinned, re.MULTILINE))
-        return ", ".join(f"{name} {versions[name]}" for name in [*self.shown, "uvicorn"])
-
-    def create_tables(self, url):
-        run(self.directory / "bin/python", self.directory / "app.py", **self.environment(url, 0))
-
-    def command(self, port):
-        return [self.directory / "bin/uvicorn", "app:app", "--app-dir", self.directory, "--host", "127.0.0.1",
-                "--port", str(port), "--workers", str(PROCESSORS), "--no-access-log"]
-
-    def environment(self, url, _):
-        return {"DATABASE_URL": url.replace("postgres:", f"postgresql+{self.driver}:")}
-
-
-class Seed(Python):
-    name = "the former back end"
-    source, driver = "seed", "psycopg2"
-    shown = ["fastapi", "SQLAlchemy", "psycopg2-binary", "passlib", "bcrypt", "python-jose"]
-    hash = "bcrypt, cost 12"
-    me_has, login_has = '"user_name"', '"access_token"'
-    register, login, me = Ours.register, Ours.login, Ours.me
-
-
-class Users(Python):
-    name = "FastAPI-Users"
-    source, driver = "users", "asyncpg"
-    shown = ["fastapi-users", "fastapi", "SQLAlchemy", "asyncpg", "argon2-cffi"]
-    hash = "Argon2id, 64 MiB, 3 passes, 4 lanes"
-    me_has, login_has = '"email"', '"access_token"'
-
-    def register(self, user):
-        return Request.json("/auth/register", email=f"{user}@example.com", password=PASSWORD)
-
-    def login(self, user):
-        body = f"username={user}%40example.com&password={PASSWORD.replace(' ', '+')}"
-        return Request("POST", "/auth/login", {"content-type": "application/x-www-form-urlencoded"}, body)
-
-    def me(self, headers, body):
-        return Request("GET", "/users/me", {"authorization": "Bearer " + json.loads(body)["access_token"]})
-
-
-class BetterAuth:
-    name = "better-auth"
-    about = f"Node.js, {PROCESSORS} workers"
-    hash = "scrypt, N=16384, r=16, p=1"
-    me_has, login_has = '"email"', '"token"'
-
-    def install(self):
-        self.directory = CACHE / "better_auth"
-        self.directory.mkdir(parents=True, exist_ok=True)
-        source, lock = HERE / "better_auth", self.directory / "node_modules/package-lock.json"
-        for file in ["package.json", "package-lock.json", "server.mjs"]:
-            shutil.copy(source / file, self.directory)
-        if not lock.exists() or not filecmp.cmp(source / lock.name, lock, shallow=False):
-            run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=self.directory)
-            shutil.copy(source / lock.name, lock)
-        versions = json.loads((source / "package.json").read_text())["dependencies"]
-        return ", ".join([*(f"{name} {version}" for name, version in versions.items()), f"Node.js {output('node', '-v')[1:]}"])
-
-    def create_tables(self, url):
-        run(*self.command(0), "migrate", **self.environment(url, 1))
-
-    def command(self, _):
-        return [shutil.which("node"), self.directory / "server.mjs"]
-
-    def environment(self, url, port):
-        return {"DATABASE_URL": url, "PORT": str(port), "NODE_ENV": "production", "BETTER_AUTH_TELEMETRY": "0"}
-
-    def register(self, user):
-        return Request.json("/api/auth/sign-up/email", name=user, email=f"{user}@example.com", password=PASSWORD)
-
-    def login(self, user):
-        return Request.json("/api/auth/sign-in/email", email=f"{user}@example.com", password=PASSWORD)
-
-    def me(self, headers, body):
-        return Request("GET", "/api/auth/get-session", {"cookie": headers["set-cookie"].split(";")[0]})
-
-
-# --- Installation -----------------------------------------------------------------------------------------------------
-
-
-def run(*command, cwd=None, **environment):
-    done = subprocess.run(command, cwd=cwd, env=os.environ | {"SECRET_KEY": SECRET_KEY} | environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}")
-
-
-def output(*command, cwd=None):
-    return subprocess.run(command, cwd=cwd, check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
-
-
-def virtual_environment(name):
-    directory, wanted = CACHE / name, HERE / name / "requirements.txt"
-    have = directory / wanted.name
-    if not have.exists() or not filecmp.cmp(wanted, have, shallow=False):
-        run(sys.executable, "-m", "venv", "--clear", directory)
-        run(directory / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted)
-        shutil.copy(wanted, have)
-    return directory
 
 
 # --- Processes --------------------------------------------------------------------------------------------------------
@@ -232,8 +71,9 @@ class Process:
     def __init__(self, command, log, **options):
         self.log = log
         with log.open("wb") as file:
-            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-                                          **options)
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, **options
+            )
 
     def fail(self, problem):
         sys.exit(f"{self.log.stem}: {problem}\n{self.log.read_text(errors='replace')[-3000:]}")
@@ -285,7 +125,8 @@ def processor_seconds(pid):
 def busy_seconds():
     """Of all processors of the machine."""
     user, nice, system, _, _, interrupts, soft, _ = map(
-        int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+        int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    )
     return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
 
 
@@ -318,11 +159,38 @@ class Postgres:
         if self.user:
             shutil.chown(directory, "postgres", "postgres")
         self.port = free_port()
-        subprocess.run([self.bin / "initdb", "-D", directory / "data", "-U", "postgres", "--auth=trust", "--encoding=UTF8",
-                        "--locale=C.UTF-8"], check=True, stdout=subprocess.DEVNULL, cwd="/", **self.user)
-        self.process = Process([self.bin / "postgres", "-D", directory / "data", "-p", str(self.port),
-                                "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="],
-                               scratch / "postgres.log", cwd="/", **self.user)
+        subprocess.run(
+            [
+                self.bin / "initdb",
+                "-D",
+                directory / "data",
+                "-U",
+                "postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            **self.user,
+        )
+        self.process = Process(
+            [
+                self.bin / "postgres",
+                "-D",
+                directory / "data",
+                "-p",
+                str(self.port),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "unix_socket_directories=",
+            ],
+            scratch / "postgres.log",
+            cwd="/",
+            **self.user,
+        )
         until = time.monotonic() + START_TIMEOUT
         while subprocess.run([self.bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode:
             if self.process.child.poll() is not None or time.monotonic() > until:
@@ -365,8 +233,12 @@ class Target:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment = kept | {"SECRET_KEY": SECRET_KEY} | self.backend.environment(self.url, self.port)
         started = time.monotonic()
-        self.process = Process(self.backend.command(self.port), self.scratch / f"{self.backend.name}.log", cwd=self.scratch,
-                               env=environment)
+        self.process = Process(
+            self.backend.command(self.port),
+            self.scratch / f"{self.backend.name}.log",
+            cwd=self.scratch,
+            env=environment,
+        )
         while True:
             try:
                 status = self.send(ready or Request("GET", "/", {}))[0]
@@ -404,7 +276,10 @@ class Target:
                 list(pool.map(lambda user: self.must(self.backend.register(user)), self.users))
                 self.registered = True
             logins = [self.backend.login(user) for user in self.users]
-            self.requests = {"me": [self.backend.me(*response) for response in pool.map(self.must, logins)], "login": logins}
+            self.requests = {
+                "me": [self.backend.me(*response) for response in pool.map(self.must, logins)],
+                "login": logins,
+            }
 
     def load(self, route, clients, seconds):
         """Has clients in a closed loop send requests, each user's in turn."""
@@ -414,9 +289,27 @@ class Target:
         before, busy = [processor_seconds(pid) for pid in ours], busy_seconds()
         used, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         done = subprocess.run(
-            ["wrk", "--threads", "1", "--connections", str(clients), "--duration", str(seconds), "--timeout",
-             str(WRK_TIMEOUT), "--script", HERE / "wrk.lua", f"http://127.0.0.1:{self.port}", "--", file,
-             self.backend.me_has if route == "me" else self.backend.login_has], text=True, stdout=subprocess.PIPE, check=True)
+            [
+                "wrk",
+                "--threads",
+                "1",
+                "--connections",
+                str(clients),
+                "--duration",
+                str(seconds),
+                "--timeout",
+                str(WRK_TIMEOUT),
+                "--script",
+                HERE / "wrk.lua",
+                f"http://127.0.0.1:{self.port}",
+                "--",
+                file,
+                self.backend.me_has if route == "me" else self.backend.login_has,
+            ],
+            text=True,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
         elapsed = time.monotonic() - started
         used = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - sum(used[:2])
         spent = [processor_seconds(pid) - earlier for pid, earlier in zip(ours, before, strict=True)]
@@ -444,9 +337,12 @@ def take_turn(target, seconds, result):
             # A bcrypt takes a quarter of a second, and 64 clients wait for one another.
             factor = 1 if route == "me" else 2 if clients < 64 else 4
             seen = target.load(route, clients, seconds * factor)
-            print(f"{target.backend.name:20} {route:6} {clients:3} clients: {seen['rate']:9.1f}/s  "
-                  f"p50 {seen['p50_ms']:9.2f} ms  p99 {seen['p99_ms']:9.2f} ms  "
-                  f"not right {seen['wrong'] + seen['failed']}, others busy {seen['others_busy']:.0%}", flush=True)
+            print(
+                f"{target.backend.name:20} {route:6} {clients:3} clients: {seen['rate']:9.1f}/s  "
+                f"p50 {seen['p50_ms']:9.2f} ms  p99 {seen['p99_ms']:9.2f} ms  "
+                f"not right {seen['wrong'] + seen['failed']}, others busy {seen['others_busy']:.0%}",
+                flush=True,
+            )
             result[route].setdefault(str(clients), []).append(seen)
     result["memory_mib"].append(resident_mib(target.process.child.pid))
     target.stop()
@@ -465,8 +361,8 @@ def median(cells, name):
 
 
 def percentile(cells, name, clients):
-    """In milliseconds, or a dash if too few responses came in the time: those that were still outstanding at the end, one of
-    each client, are not among them, and are probably the slow ones."""
+    """In milliseconds, or a dash if there were too few responses: those that were still outstanding at the end, one of each
+    client, are not counted, and are probably the slow ones."""
     answers = sum(cell["answers"] for cell in cells) / len(cells)
     enough = 2 * clients if name == "p50_ms" else max(100, 10 * clients)
     return number(median(cells, name)) if answers >= enough else "–"
@@ -484,12 +380,17 @@ def tables(results):
         f"On {machine['date']}: {machine['processors']} processors ({machine['model']}), PostgreSQL {machine['postgresql']}; "
         f"rounds: {results['rounds']}; seconds per round: {results['seconds']} for `me`, twice that for `login`, four times for "
         f"`login` with 64 clients. Other programs used {machine['others_median']:.0%} of the processors in the median cell, and "
-        f"at most {machine['others_max']:.0%}; wrk used at most {machine['clients_max']:.0%} of one.")
+        f"at most {machine['others_max']:.0%}; wrk used at most {machine['clients_max']:.0%} of one."
+    )
     lines = [
         textwrap.fill(summary, 120),
         "",
-        *(textwrap.fill(f"- **{name}** ({one['about']}): {one['versions']}", 120, subsequent_indent="  ",
-                        break_on_hyphens=False) for name, one in results["backends"].items()),
+        *(
+            textwrap.fill(
+                f"- **{name}** ({one['about']}): {one['versions']}", 120, subsequent_indent="  ", break_on_hyphens=False
+            )
+            for name, one in results["backends"].items()
+        ),
         "",
         "| | start | memory | hash | CPU time of `me`: back end + PostgreSQL | of `login` |",
         "|--|--|--|--|--|--|",
@@ -498,20 +399,36 @@ def tables(results):
         times = []
         for route in ("me", "login"):
             cells = one[route][str(CPU_TIME_CLIENTS)]
-            times.append(f"{number(median(cells, 'cpu_ms'))} + {number(median(cells, 'postgresql_cpu_ms'))} ms"
-                         if counted(cells) else "not counted")
-        lines.append(f"| {name} | {statistics.median(one['start_s']):.2f} s | {max(one['memory_mib']):.0f} MiB | {one['hash']} | "
-                     f"{' | '.join(times)} |")
+            times.append(
+                f"{number(median(cells, 'cpu_ms'))} + {number(median(cells, 'postgresql_cpu_ms'))} ms"
+                if counted(cells)
+                else "not counted"
+            )
+        lines.append(
+            f"| {name} | {statistics.median(one['start_s']):.2f} s | {max(one['memory_mib']):.0f} MiB | {one['hash']} | "
+            f"{' | '.join(times)} |"
+        )
     for route in ("me", "login"):
         heads = [f"{clients}: per second | p50 | p99" for clients in CLIENTS]
-        lines += ["", f"`{route}` by the number of clients, in responses per second and milliseconds:", "",
-                  f"| | {' | '.join(heads)} |", "|--" * (1 + 3 * len(CLIENTS)) + "|"]
+        lines += [
+            "",
+            f"`{route}` by the number of clients, in responses per second and milliseconds:",
+            "",
+            f"| | {' | '.join(heads)} |",
+            "|--" * (1 + 3 * len(CLIENTS)) + "|",
+        ]
         for name, one in results["backends"].items():
             row = [name]
             for clients in CLIENTS:
                 cells = one[route][str(clients)]
-                row += [number(median(cells, "rate")), *(percentile(cells, name, clients) for name in ("p50_ms", "p99_ms"))] \
-                    if counted(cells) else ["not counted", "", ""]
+                row += (
+                    [
+                        number(median(cells, "rate")),
+                        *(percentile(cells, name, clients) for name in ("p50_ms", "p99_ms")),
+                    ]
+                    if counted(cells)
+                    else ["not counted", "", ""]
+                )
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
@@ -534,17 +451,23 @@ def machine(postgres, cells):
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     others = [cell["others_busy"] for cell in cells]
     return {
-        "date": datetime.date.today().isoformat(), "processors": PROCESSORS,
-        "model": model[1] if model else platform.machine(), "postgresql": postgres.version(),
-        "others_median": statistics.median(others), "others_max": max(others),
+        "date": datetime.date.today().isoformat(),
+        "processors": PROCESSORS,
+        "model": model[1] if model else platform.machine(),
+        "postgresql": postgres.version(),
+        "others_median": statistics.median(others),
+        "others_max": max(others),
         "clients_max": max(cell["clients_busy"] for cell in cells),
     }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", type=lambda path: pathlib.Path(path).resolve(strict=True),
-                        help="a release build of `local`; default: it is built")
+    parser.add_argument(
+        "--server",
+        type=lambda path: pathlib.Path(path).resolve(strict=True),
+        help="a release build of `local`; default: it is built",
+    )
     parser.add_argument("--seconds", type=int, default=10, help="of a cell of `me`, default 10")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs/performance", help="a directory")
@@ -565,17 +488,35 @@ def main():
         for backend in (Ours(options.server), Seed(), Users(), BetterAuth()):
             targets.append(Target(backend, postgres, scratch))
         results = {
-            target.backend.name: {"versions": target.versions, "about": target.backend.about, "hash": target.backend.hash,
-                                  "start_s": [], "memory_mib": [], "me": {}, "login": {}}
+            target.backend.name: {
+                "versions": target.versions,
+                "about": target.backend.about,
+                "hash": target.backend.hash,
+                "start_s": [],
+                "memory_mib": [],
+                "me": {},
+                "login": {},
+            }
             for target in targets
         }
         for _ in range(options.rounds):
             for target in targets:
                 take_turn(target, options.seconds, results[target.backend.name])
-        cells = [(f"{name}, {route}, {clients} clients", cells) for name, one in results.items() for route in ("me", "login")
-                 for clients, cells in one[route].items()]
-        write({"machine": machine(postgres, [cell for _, rounds in cells for cell in rounds]), "rounds": options.rounds,
-               "seconds": options.seconds, "backends": results}, options.output)
+        cells = [
+            (f"{name}, {route}, {clients} clients", cells)
+            for name, one in results.items()
+            for route in ("me", "login")
+            for clients, cells in one[route].items()
+        ]
+        write(
+            {
+                "machine": machine(postgres, [cell for _, rounds in cells for cell in rounds]),
+                "rounds": options.rounds,
+                "seconds": options.seconds,
+                "backends": results,
+            },
+            options.output,
+        )
         refused = [where for where, rounds in cells if not counted(rounds)]
         if refused:
             sys.exit("not counted, since not all responses were right:\n" + "\n".join(refused))

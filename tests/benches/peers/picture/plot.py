@@ -1,5 +1,5 @@
-"""python plot.py peers.json peers.svg: a chart of each route's throughput and p50, on white, so that it is readable in dark
-mode."""
+"""python plot.py peers.json peers.svg: a chart of each route's throughput and p50, on white, so that it is readable in
+dark mode."""
 
 import json
 import pathlib
@@ -20,7 +20,9 @@ plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "peers", "font.family":
 
 figure, axes = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
 for row, route in zip(axes, ("me", "login"), strict=True):
-    for chart, (field, title) in zip(row, (("rate", "responses per second"), ("p50_ms", "p50, milliseconds")), strict=True):
+    for chart, (field, title) in zip(
+        row, (("rate", "responses per second"), ("p50_ms", "p50, milliseconds")), strict=True
+    ):
         for (name, one), (colour, marker) in zip(results.items(), STYLES, strict=True):
             points = []
             for clients, cells in one[route].items():

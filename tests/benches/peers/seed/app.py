@@ -1,5 +1,6 @@
-"""The back end that this service replaces, as its kind is usually written: FastAPI with synchronous handlers, SQLAlchemy,
-passlib's bcrypt, JWTs from python-jose, and a session row behind each token. `python app.py` creates the tables."""
+"""The back end that this service replaces, as its kind is usually written: FastAPI with synchronous handlers,
+SQLAlchemy, passlib's bcrypt, JWTs from python-jose, and a session row behind each token. `python app.py` creates the
+tables."""
 
 import os
 from datetime import UTC, datetime, timedelta
