@@ -1,4 +1,4 @@
-"""What a release asks of AWS. One object for one stack; every method is one question or one change, and waits for its end."""
+"""What a release asks of AWS. One object for one stack; every method is one question, or one change and its end."""
 
 import datetime
 import hashlib
@@ -37,7 +37,8 @@ class Aws:
         config = Config(retries={"mode": "standard", "total_max_attempts": 8})
         self.region, self.stack, self.sleep = region, stack, sleep
         self.cloudformation, self.s3, self.functions, self.logs, self.codedeploy = (
-            session.client(name, config=config) for name in ("cloudformation", "s3", "lambda", "logs", "codedeploy"))
+            session.client(name, config=config) for name in ("cloudformation", "s3", "lambda", "logs", "codedeploy")
+        )
 
     # --- The stack ----------------------------------------------------------------------------------------------------
 
@@ -72,7 +73,9 @@ class Aws:
         return found and {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
     def parameters(self):
-        return {parameter["ParameterKey"]: parameter.get("ParameterValue") for parameter in self.describe()["Parameters"]}
+        return {
+            parameter["ParameterKey"]: parameter.get("ParameterValue") for parameter in self.describe()["Parameters"]
+        }
 
     def template(self):
         """As it was uploaded, before SAM's transformation."""
@@ -81,9 +84,12 @@ class Aws:
     def resources(self):
         """The physical id of each resource, by logical id."""
         pages = self.cloudformation.get_paginator("list_stack_resources").paginate(StackName=self.stack)
-        return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for page in pages
-                for resource in page["StackResourceSummaries"]
-                if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != "DELETE_COMPLETE"}
+        return {
+            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+            if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != "DELETE_COMPLETE"
+        }
 
     def change(self, template, values, exists, bucket, role, tags):
         """Creates or updates the stack, with these values of parameters (None: the previous ones of all), and waits."""
@@ -91,14 +97,23 @@ class Aws:
         key = f"{self.stack}/template-{hashlib.sha256(body).hexdigest()[:20]}.json"
         self.s3.put_object(Bucket=bucket, Key=key, Body=body)
         declared = template.get("Parameters", {})
-        parameters = [{"ParameterKey": name, "UsePreviousValue": True} if values is None else
-                      {"ParameterKey": name, "ParameterValue": values[name]} for name in declared]
+        parameters = [
+            {"ParameterKey": name, "UsePreviousValue": True}
+            if values is None
+            else {"ParameterKey": name, "ParameterValue": values[name]}
+            for name in declared
+        ]
         name = f"release-{datetime.datetime.now(datetime.UTC):%Y%m%d%H%M%S%f}"
         change_set = self.cloudformation.create_change_set(
-            StackName=self.stack, ChangeSetName=name, ChangeSetType="UPDATE" if exists else "CREATE",
-            TemplateURL=f"https://{bucket}.s3.{self.region}.amazonaws.com/{key}", Parameters=parameters,
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"], RoleARN=role,
-            Tags=[{"Key": key, "Value": value} for key, value in tags.items()])["Id"]
+            StackName=self.stack,
+            ChangeSetName=name,
+            ChangeSetType="UPDATE" if exists else "CREATE",
+            TemplateURL=f"https://{bucket}.s3.{self.region}.amazonaws.com/{key}",
+            Parameters=parameters,
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            RoleARN=role,
+            Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+        )["Id"]
         while True:
             made = self.cloudformation.describe_change_set(ChangeSetName=change_set)
             if made["Status"] == "CREATE_COMPLETE":
@@ -124,9 +139,13 @@ class Aws:
         found = []
         for page in pages:
             events = [event for event in page["StackEvents"] if event.get("ClientRequestToken") == token]
-            found += [f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}" for event in events
-                      if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason")
-                      and not event["ResourceStatusReason"].startswith(FOLLOWING)]
+            found += [
+                f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
+                for event in events
+                if event["ResourceStatus"].endswith("_FAILED")
+                and event.get("ResourceStatusReason")
+                and not event["ResourceStatusReason"].startswith(FOLLOWING)
+            ]
             if len(events) < len(page["StackEvents"]):
                 break  # newest first: the rest is older than this change
         return "; ".join(reversed(found))[:1000]
@@ -172,7 +191,8 @@ class Aws:
     def lines(self, function, text, since):
         """The lines of a function's log with this text, oldest first."""
         pages = self.logs.get_paginator("filter_log_events").paginate(
-            logGroupName=f"/aws/lambda/{function}", startTime=since, filterPattern=f'"{text}"')
+            logGroupName=f"/aws/lambda/{function}", startTime=since, filterPattern=f'"{text}"'
+        )
         try:
             return [event["message"] for page in pages for event in page["events"]]
         except self.logs.exceptions.ResourceNotFoundException:
@@ -187,12 +207,19 @@ class Aws:
         if not application or not group:
             return None
         found = self.codedeploy.list_deployments(
-            applicationName=application, deploymentGroupName=group, createTimeRange={"start": since})["deployments"]
+            applicationName=application, deploymentGroupName=group, createTimeRange={"start": since}
+        )["deployments"]
         about = [self.codedeploy.get_deployment(deploymentId=deployment)["deploymentInfo"] for deployment in found]
         if not about:
             return None
         # A roll-back is a deployment of its own, later than what it takes back.
         first = min(about, key=lambda info: info["createTime"])
-        problem = first.get("errorInformation", {}).get("message", "") or first.get("rollbackInfo", {}).get("rollbackMessage", "")
-        return {"id": first["deploymentId"], "status": first["status"], "type": first.get("deploymentConfigName", ""),
-                "problem": problem}
+        problem = first.get("errorInformation", {}).get("message", "") or first.get("rollbackInfo", {}).get(
+            "rollbackMessage", ""
+        )
+        return {
+            "id": first["deploymentId"],
+            "status": first["status"],
+            "type": first.get("deploymentConfigName", ""),
+            "problem": problem,
+        }

@@ -60,6 +60,7 @@ def markdown(found, others):
 def paths_since(base):
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
     start = git("merge-base", base, "HEAD").strip()
     if start == git("rev-parse", "HEAD").strip():  # on main itself: what its last commit brought
         start = git("rev-parse", "HEAD^1").strip()

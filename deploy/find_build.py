@@ -21,7 +21,10 @@ def choose(runs, function):
     """The newest successful run that has deployed this to staging. `display_title` is the workflow's run-name."""
     for run in sorted(runs, key=lambda run: run["run_number"], reverse=True):
         pushed = run["event"] == "push" and run["head_branch"] == "main"
-        by_hand = run["event"] == "workflow_dispatch" and run["display_title"] in ("staging: all", f"staging: {function}")
+        by_hand = run["event"] == "workflow_dispatch" and run["display_title"] in (
+            "staging: all",
+            f"staging: {function}",
+        )
         if run["conclusion"] == "success" and (pushed or by_hand):
             return run["id"]
     return None
@@ -29,7 +32,7 @@ def choose(runs, function):
 
 def find(environment, function, code, fetch):
     if environment["GITHUB_REF_TYPE"] != "tag":
-        raise NotDeployed("production is deployed from a tag: choose one at \"Use workflow from\"")
+        raise NotDeployed('production is deployed from a tag: choose one at "Use workflow from"')
     if code != "build":
         return ""  # code that production has had already
     commit, repository = environment["GITHUB_SHA"], environment["GITHUB_REPOSITORY"]
@@ -37,8 +40,10 @@ def find(environment, function, code, fetch):
     run = choose(fetch(path)["workflow_runs"], function)
     if run is None:
         what = "all functions" if function == "all" else function
-        raise NotDeployed(f"{commit} has not been deployed to staging with {what}: merge it into main and wait for its "
-                          "deployment, or deploy its branch to staging by hand")
+        raise NotDeployed(
+            f"{commit} has not been deployed to staging with {what}: merge it into main and wait for its "
+            "deployment, or deploy its branch to staging by hand"
+        )
     artifacts = fetch(f"/repos/{repository}/actions/runs/{run}/artifacts?name=build")["artifacts"]
     if not any(not artifact["expired"] for artifact in artifacts):
         raise NotDeployed(f"the build of run {run} is no longer kept: run the workflow on that commit again")
@@ -51,6 +56,7 @@ def main(arguments, environment):
         url = environment.get("GITHUB_API_URL", "https://api.github.com") + path
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:
             return json.load(response)
+
     try:
         print(f"run-id={find(environment, *arguments, fetch)}")
     except NotDeployed as error:

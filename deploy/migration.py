@@ -6,7 +6,7 @@ import json
 def outcome(lines, invocation):
     """(True, result), (False, reason), or None while the run has not ended.
 
-    The function writes one line at its end (functions/job.rs). Of a run that was killed there are only lines of Lambda's own:
+    The function writes one line at its end (functions/job.rs). Of a run that was killed there are only Lambda's own:
     https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
     """
     killed = None
@@ -26,7 +26,10 @@ def outcome(lines, invocation):
             if line.get("message") == "failed":
                 return False, line.get("error", "")
         elif isinstance(record, dict) and record.get("requestId") == invocation:
-            if line.get("type") in ("platform.runtimeDone", "platform.report") and record.get("status", "success") != "success":
+            if (
+                line.get("type") in ("platform.runtimeDone", "platform.report")
+                and record.get("status", "success") != "success"
+            ):
                 killed = " ".join(filter(None, ["Lambda ended it:", record["status"], record.get("errorType")]))
         elif not line and any(sign in text for sign in ("Task timed out", "Runtime exited", "Error: ")):
             killed = text.strip()

@@ -8,13 +8,12 @@
     deploy/release.py staging --function Login --code 12       the code of its published version 12
     … --function Login --hot-fix                               all traffic at once, whatever its alarms say
 
-docs/deployment.md explains the steps. It needs credentials for AWS, the stack `people-staging-deploy` (deploy/role.yaml), and
-the packages in deploy/requirements.txt. The exit status is 1 if anything was not deployed.
+docs/deployment.md explains the steps. It needs credentials for AWS, the stack `people-staging-deploy`
+(deploy/role.yaml), and the packages in deploy/requirements.txt. The exit status is 1 if anything was not deployed.
 """
 
 import argparse
 import datetime
-import json
 import os
 import pathlib
 import subprocess
@@ -31,7 +30,7 @@ from template import Refused
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def main(arguments=None):
+def parsed(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environment", help="a section of samconfig.toml")
     parser.add_argument("--function", default="all", help="the logical id of one function in template.yaml")
@@ -40,13 +39,22 @@ def main(arguments=None):
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--region", action="store_true", help="only prints the region, for the workflow")
     parser.add_argument("--build", default=build_name(os.environ), help="how to call this build")
-    parser.add_argument("--run", type=int, default=int(os.environ.get("GITHUB_RUN_NUMBER", 0)),
-                        help="number of this run of the pipeline: one that a later run has overtaken is refused")
+    parser.add_argument(
+        "--run",
+        type=int,
+        default=int(os.environ.get("GITHUB_RUN_NUMBER", 0)),
+        help="number of this run of the pipeline: one that a later run has overtaken is refused",
+    )
     options = parser.parse_args(arguments)
     if options.function == "all" and (options.code != "build" or options.hot_fix):
         parser.error("--code and --hot-fix need --function")
     if options.code not in ("build", "before") and not options.code.isdecimal():
         parser.error("--code is build, before, or a number")
+    return options
+
+
+def main(arguments=None):
+    options = parsed(arguments)
     settings = t.settings((ROOT / "samconfig.toml").read_text(), options.environment)
     if options.region:
         print(f"region={settings['region']}")
@@ -88,9 +96,25 @@ def packaged(settings, bucket):
     """The built template, with the code uploaded."""
     with tempfile.TemporaryDirectory() as directory:
         output = pathlib.Path(directory) / "packaged.json"
-        subprocess.run(["sam", "package", "--language-extensions", "--region", settings["region"], "--s3-bucket", bucket,
-                        "--s3-prefix", settings["stack"], "--use-json", "--output-template-file", str(output)],
-                       cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                "sam",
+                "package",
+                "--language-extensions",
+                "--region",
+                settings["region"],
+                "--s3-bucket",
+                bucket,
+                "--s3-prefix",
+                settings["stack"],
+                "--use-json",
+                "--output-template-file",
+                str(output),
+            ],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         template = t.expanded(t.parsed(output.read_text()))
     for binary in (ROOT / ".aws-sam/build").glob("*/bootstrap"):
         require_architecture(binary, t.values_of(template, settings["parameters"]).get("Architecture"))
@@ -104,8 +128,10 @@ def require_architecture(binary, architecture):
     # e_machine of ELF
     built = {62: "x86_64", 183: "arm64"}.get(machine, f"machine {machine}")
     if architecture and built != architecture:
-        raise Refused(f"{binary.parent.name} was built for {built}, and the parameter Architecture is {architecture}: "
-                      f"sam build --parameter-overrides Architecture={architecture}")
+        raise Refused(
+            f"{binary.parent.name} was built for {built}, and the parameter Architecture is {architecture}: "
+            f"sam build --parameter-overrides Architecture={architecture}"
+        )
 
 
 class Release:
@@ -113,7 +139,9 @@ class Release:
         self.settings, self.aws, self.report, self.options = settings, cloud, report, options
         base = cloud.outputs(f"{settings['stack']}-deploy")
         if base is None:
-            raise Refused(f"there is no stack {settings['stack']}-deploy: deploy/role.yaml comes first (docs/deployment.md)")
+            raise Refused(
+                f"there is no stack {settings['stack']}-deploy: deploy/role.yaml comes first (docs/deployment.md)"
+            )
         self.bucket, self.role, self.boundary = base["Bucket"], base["CloudFormationRole"], base["PermissionsBoundary"]
         self.exists = False
 
@@ -129,7 +157,9 @@ class Release:
         step, leaving = t.stack_step(deployed, new, before, values, datetime.datetime.now(datetime.UTC))
         outcome = self.change(step, values)
         if not outcome.done:
-            raise Refused(f"the stack, still without new code but that of Migrate and Verify, could not be updated: {outcome.reason}")
+            raise Refused(
+                f"the stack could not be updated, and no function but Migrate and Verify was tried: {outcome.reason}"
+            )
         resources = self.aws.resources()
         one_by_one = []
         for name in t.in_order(t.functions(new)):
@@ -150,7 +180,7 @@ class Release:
             self.function(name, t.lambda_properties(t.functions(new)[name]), self.options.build, values, live[name][0])
 
     def compare(self, new, values):
-        """What is deployed, the physical ids of its resources, version and REVISION of what runs, and what would change."""
+        """What is deployed, the ids of its resources, version and REVISION of what runs, and what would change."""
         deployed, resources = t.expanded(self.aws.template()), self.aws.resources()
         live = {name: self.aws.live(resources[name]) for name in t.functions(deployed) if name in resources}
         changed = t.changes(deployed, new, resources, values, {name: revision for name, (_, revision) in live.items()})
@@ -168,8 +198,10 @@ class Release:
             t.note(new, name, Build=self.options.build)
         outcome = self.change(new, values)
         if not outcome.done:
-            raise Refused(f"the stack could not be created: {outcome.reason}. Mend that and deploy again: what is left of it "
-                          "is deleted first.")
+            raise Refused(
+                f"the stack could not be created: {outcome.reason}. Mend that and deploy again: what is left of it "
+                "is deleted first."
+            )
         resources = self.aws.resources()
         for name in t.in_order(t.functions(new)):
             self.report.line(name).result = "created" if name in resources else "left out by a parameter"
@@ -189,7 +221,10 @@ class Release:
             code, build = t.previous_code(deployed, name)
         else:
             t.with_code(deployed, name, "")  # names a function that there is not
-            code, build = self.aws.code_of_version(self.aws.resources()[name], version, self.bucket), f"code of version {version}"
+            code, build = (
+                self.aws.code_of_version(self.aws.resources()[name], version, self.bucket),
+                f"code of version {version}",
+            )
         self.replace(deployed, name, code, build)
 
     def plan(self, new):
@@ -210,8 +245,10 @@ class Release:
             return
         latest = self.aws.latest_run(self.bucket)
         if self.options.run < latest:
-            raise Refused(f"run {latest} has overtaken this one, {self.options.run}, and deployed what is newer. To deploy "
-                          "this nevertheless, run the workflow by hand.")
+            raise Refused(
+                f"run {latest} has overtaken this one, {self.options.run}, and deployed what is newer. To deploy "
+                "this nevertheless, run the workflow by hand."
+            )
         if self.options.function == "all":
             self.aws.set_latest_run(self.bucket, self.options.run)
 
@@ -230,8 +267,8 @@ class Release:
         return self.aws.change(template, values, self.exists, self.bucket, self.role, self.settings["tags"])
 
     def migrate(self, function):
-        """Migrations only add, so the code that runs now works with the new schema. A run may take 15 minutes, longer than a
-        connection from a runner lives: it is started, and its result looked for in its log."""
+        """Migrations only add, so the code that runs now works with the new schema. A run may take 15 minutes, longer
+        than a connection from a runner lives: it is started, and its result looked for in its log."""
         invocation, since = self.aws.start(function)
         deadline = time.monotonic() + aws.MIGRATION_SECONDS
         while True:
@@ -253,6 +290,7 @@ class Release:
 
     def function(self, name, properties, build, values, version):
         """Moves one function to these properties. A failure is of this function alone: it is as before."""
+        self.require()  # a stack that the function before has left where a person has to mend it
         deployed = t.expanded(self.aws.template())
         known = values or self.aws.parameters()
         since = datetime.datetime.now(datetime.UTC)
@@ -281,7 +319,9 @@ class Release:
             line.shift = ": ".join(filter(None, [summary.shift(deployment["type"]), deployment["problem"]]))
             if "Verify" in resources:
                 began = int(since.timestamp() * 1000)
-                line.checks = summary.checks(self.aws.lines(resources["Verify"], deployment["id"], began), deployment["id"])
+                line.checks = summary.checks(
+                    self.aws.lines(resources["Verify"], deployment["id"], began), deployment["id"]
+                )
 
 
 def described(version, build):

@@ -32,11 +32,22 @@ class Summary:
         return any(line.failed for line in self.lines.values())
 
     def markdown(self):
-        rows = [f"| {line.name} | {cell(line.before)} | {cell(line.after)} | {cell(line.checks)} | {cell(line.shift)} | {cell(line.result)} |"
-                for line in self.lines.values()]
-        table = ["| function | before | now | checks of the new version | shift | result |", "|--|--|--|--|--|--|", *rows] if rows else []
+        rows = [
+            f"| {line.name} | "
+            + " | ".join(map(cell, (line.before, line.after, line.checks, line.shift, line.result)))
+            + " |"
+            for line in self.lines.values()
+        ]
+        table = (
+            ["| function | before | now | checks of the new version | shift | result |", "|--|--|--|--|--|--|", *rows]
+            if rows
+            else []
+        )
         notes = [f"- {cell(note)}" for note in self.notes]
-        return "\n".join([f"## {self.environment}: {self.build}", "", *notes, *([""] if notes and table else []), *table]) + "\n"
+        return (
+            "\n".join([f"## {self.environment}: {self.build}", "", *notes, *([""] if notes and table else []), *table])
+            + "\n"
+        )
 
 
 def cell(text):

@@ -13,12 +13,24 @@ from samtranslator.yaml_helper import yaml_parse
 FUNCTION = "AWS::Serverless::Function"
 # What `people` adds to the template, for the next release: AWS ignores it.
 METADATA = "People"
-# Properties that SAM turns into something else than the Lambda function. They do not make a new version, so with the stack
-# they take effect at once: a new route exists before the code behind it, and alarms before the traffic shifts.
+# Properties that SAM turns into something else than the Lambda function. They do not make a new version, so with the
+# stack they take effect at once: a new route exists before the code behind it, and alarms before the traffic shifts.
 BESIDE_THE_FUNCTION = {
-    "AssumeRolePolicyDocument", "AutoPublishAlias", "AutoPublishAliasAllProperties", "AutoPublishCodeSha256",
-    "DeploymentPreference", "EventInvokeConfig", "Events", "FunctionUrlConfig", "PermissionsBoundary", "Policies",
-    "PropagateTags", "ProvisionedConcurrencyConfig", "RolePath", "VersionDeletionPolicy", "VersionDescription",
+    "AssumeRolePolicyDocument",
+    "AutoPublishAlias",
+    "AutoPublishAliasAllProperties",
+    "AutoPublishCodeSha256",
+    "DeploymentPreference",
+    "EventInvokeConfig",
+    "Events",
+    "FunctionUrlConfig",
+    "PermissionsBoundary",
+    "Policies",
+    "PropagateTags",
+    "ProvisionedConcurrencyConfig",
+    "RolePath",
+    "VersionDeletionPolicy",
+    "VersionDescription",
 }
 # Least traffic first, so that a bad build meets few people. Others, new ones among them, come before these.
 BUSIEST = ["Docs", "Health", "Register", "Credentials", "Account", "Logout", "Login", "Me", "Authorizer"]
@@ -32,13 +44,14 @@ class Refused(Exception):
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
+
 def parsed(body):
     """The template that CloudFormation returns, or that is in a file: YAML, JSON or already parsed."""
     return yaml_parse(body) if isinstance(body, str) else json.loads(json.dumps(body))
 
 
 def expanded(template):
-    """The template with the settings of `Globals.Function` written into each function, so that each can be changed alone."""
+    """The template with `Globals.Function` written into each function, so that each can be changed alone."""
     template = copy.deepcopy(template)
     merge = Globals(template)
     for name, resource in functions(template).items():
@@ -52,8 +65,11 @@ def expanded(template):
 
 def functions(template):
     """The functions, by logical id. `Fn::ForEach` has no `Type`."""
-    return {name: resource for name, resource in template["Resources"].items()
-            if isinstance(resource, dict) and resource.get("Type") == FUNCTION}
+    return {
+        name: resource
+        for name, resource in template["Resources"].items()
+        if isinstance(resource, dict) and resource.get("Type") == FUNCTION
+    }
 
 
 def has_alias(function):
@@ -89,6 +105,7 @@ def note(template, name, **notes):
 
 # --- What depends on what ---------------------------------------------------------------------------------------------
 
+
 def references(node):
     """The names of parameters, resources and conditions that are mentioned in it."""
     if isinstance(node, list):
@@ -113,8 +130,8 @@ def references(node):
 
 
 def parameters_of(function, template):
-    """The parameters on which the function's own properties depend, also by conditions; and `Restart`, whose only purpose is
-    to be changed, for new instances that read the secrets again."""
+    """The parameters on which the function's own properties depend, also by conditions; and `Restart`, whose only
+    purpose is to be changed, for new instances that read the secrets again."""
     found, left = set(), references(lambda_properties(function))
     while left:
         name = left.pop()
@@ -127,13 +144,21 @@ def parameters_of(function, template):
 def missing(function, template):
     """What the function's own properties mention and the template does not have."""
     known = {name for section in ("Parameters", "Conditions", "Resources") for name in template.get(section, {})}
-    loops = [re.sub(r"\\\$\\\{.*?\\\}", ".+", re.escape(pattern)) for name, loop in template["Resources"].items()
-             if name.startswith("Fn::ForEach::") for pattern in loop[2]]
-    return {name for name in references(lambda_properties(function)) - known
-            if not any(re.fullmatch(loop, name) for loop in loops)}
+    loops = [
+        re.sub(r"\\\$\\\{.*?\\\}", ".+", re.escape(pattern))
+        for name, loop in template["Resources"].items()
+        if name.startswith("Fn::ForEach::")
+        for pattern in loop[2]
+    ]
+    return {
+        name
+        for name in references(lambda_properties(function)) - known
+        if not any(re.fullmatch(loop, name) for loop in loops)
+    }
 
 
 # --- Stamps -----------------------------------------------------------------------------------------------------------
+
 
 def lambda_properties(function):
     return {name: value for name, value in function["Properties"].items() if name not in BESIDE_THE_FUNCTION}
@@ -142,8 +167,8 @@ def lambda_properties(function):
 def stamp(function, template, values):
     """Names what a version consists of: code, settings, and the values of the parameters among these.
 
-    SAM publishes a version when the text of a function changes, and not when only the value of a parameter does. With the
-    stamp in its text, a changed value is a new version, of the functions and in the environment that it concerns.
+    SAM publishes a version when the text of a function changes, and not when only the value of a parameter does. With
+    the stamp in its text, a changed value is a new version, of the functions and in the environment that it concerns.
     """
     properties = copy.deepcopy(lambda_properties(function))
     # The same bytes have the same key in every bucket: SAM takes it from the content.
@@ -162,8 +187,8 @@ def stamp(function, template, values):
 def stamped(function, template, values, now):
     """The function with its stamp in the variable `REVISION`; nothing without an alias, since there are no versions.
 
-    The time makes a second attempt another text: after a roll-back the version that failed still exists, and Lambda does
-    not publish the same code and settings twice in a row, which CloudFormation reports as an error.
+    The time makes a second attempt another text: after a roll-back the version that failed still exists, and Lambda
+    does not publish the same code and settings twice in a row, which CloudFormation reports as an error.
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-versions.html
     """
     if not has_alias(function):
@@ -185,9 +210,10 @@ def stamp_of(revision):
 
 # --- The steps of a release -------------------------------------------------------------------------------------------
 
+
 def stack_step(deployed, new, present, values, now):
-    """The new template in which each function of the stack (`present`) keeps what runs now, except for Migrate, Verify and
-    those that cannot: what they mention is gone. Returns it and, for these, what that is."""
+    """The new template in which each function of the stack (`present`) keeps what runs now, except for Migrate, Verify
+    and those that cannot: what they mention is gone. Returns it and, for these, what that is."""
     template, leaving = copy.deepcopy(new), {}
     for name, function in functions(template).items():
         old = functions(deployed).get(name) if name in present else None
@@ -265,7 +291,9 @@ def code_of(new, name, deployed):
         raise Refused(f"this build has no function {name}; it has {', '.join(sorted(functions(new)))}")
     pending = set(about(new).get("Migrations", [])) - set(about(deployed).get("Migrations", []))
     if pending:
-        raise Refused(f"this build has migrations that are not deployed ({', '.join(sorted(pending))}): deploy all functions")
+        raise Refused(
+            f"this build has migrations that are not deployed ({', '.join(sorted(pending))}): deploy all functions"
+        )
     return functions(new)[name]["Properties"]["CodeUri"]
 
 
@@ -278,6 +306,7 @@ def previous_code(deployed, name):
 
 
 # --- Parameters and states --------------------------------------------------------------------------------------------
+
 
 def settings(samconfig, environment):
     """Region, stack name, tags and parameters of an environment, from samconfig.toml."""
@@ -292,11 +321,14 @@ def settings(samconfig, environment):
     tags = about_it.get("tags", "")
     pairs = tags.split() if isinstance(tags, str) else tags
     return {
-        "region": about_it["region"], "stack": about_it["stack_name"],
+        "region": about_it["region"],
+        "stack": about_it["stack_name"],
         "tags": dict(pair.split("=", 1) for pair in pairs),
         # An empty value is written as NAME="".
-        "parameters": {name: value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value
-                       for name, value in (override.split("=", 1) for override in overrides)},
+        "parameters": {
+            name: value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value
+            for name, value in (override.split("=", 1) for override in overrides)
+        },
     }
 
 
@@ -314,8 +346,8 @@ def values_of(template, given):
 
 
 def action(status):
-    """What to do first with a stack in this state (None: there is none): `create`, `delete` what a first deployment left
-    behind and create it, `wait`, or `update`."""
+    """What to do first with a stack in this state (None: there is none): `create`, `delete` what a first deployment
+    left behind and create it, `wait`, or `update`."""
     if status is None or status == "REVIEW_IN_PROGRESS":  # a change set was made and never executed
         return "create"
     # Only a creation ends so. Nothing has worked in it yet, and it cannot be updated.
@@ -327,5 +359,7 @@ def action(status):
         return "update"
     if status == "DELETE_COMPLETE":
         return "create"
-    raise Refused(f"the stack is in the state {status}, which somebody has to mend: for UPDATE_ROLLBACK_FAILED, remove the "
-                  "reason that its events tell, then `aws cloudformation continue-update-rollback`")
+    raise Refused(
+        f"the stack is in the state {status}, which somebody has to mend: for UPDATE_ROLLBACK_FAILED, remove the "
+        "reason that its events tell, then `aws cloudformation continue-update-rollback`"
+    )

@@ -28,6 +28,10 @@ import urllib.request
 from functions import authorizer_event, delivery, event_of, functions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "deploy/verify"))
+sys.dont_write_bytecode = True  # that directory is deployed as it is
+import verify  # noqa: E402
+
 ALL = {function["name"]: function for function in functions()}
 FUNCTIONS = {name: function for name, function in ALL.items() if function["routes"]}
 # Has neither settings nor a database.
@@ -264,6 +268,7 @@ def account(emulators, suffix):
 def authorizer(emulators, emulator):
     """What gateways are told of a session while it lives and afterwards, of nobody and of two at once."""
     userid = f"ev-{secrets.token_hex(4)[:7]}"
+    before = emulator.log.read_text().count('"message":"request"')
     emulators["register"].invoke(load("register", userid))
     login = json.loads(emulators["login"].invoke(load("login", userid))[0]["body"])["data"]
     token, user_id = login["access_token"], login["user_info"]["user_id"]
@@ -296,7 +301,7 @@ def authorizer(emulators, emulator):
     check("authorizer: an event of a route is an error", "errorMessage" in answer and "isAuthorized" not in answer, answer)
     time.sleep(0.2)  # the emulator copies the log
     log = emulator.log.read_text()
-    lines = log.count('"message":"request"')
+    lines = log.count('"message":"request"') - before
     check("authorizer: one line each", lines == 4 * len(kinds) + 1, f"{lines} lines")
     check("authorizer: logs no token", token not in log, "it does")
 
@@ -449,6 +454,15 @@ def odd_events(emulators, token):
             check(f"odd event: {name}{suffix}: one line each", lines == len(odd) + 4, f"{lines} lines")
 
 
+def before_traffic(emulators):
+    """What deploy/verify asks a new version before its traffic shifts is answered as it expects."""
+    for name, checks in verify.CHECKS["functions"].items():
+        for expected in checks:
+            answer, _ = emulators[name].invoke(verify.event_of(expected))
+            problem = verify.difference(expected, answer)
+            check(f"before traffic: {name}: {verify.title(expected)}", not problem, problem)
+
+
 def dead_database(title, database_url, token):
     for name in ["me", "health"]:
         emulator = Emulator(name, database_url)
@@ -492,10 +506,12 @@ try:
     for name in FUNCTIONS:
         log = emulators[name].log.read_text()
         check(f"{name}: logs no token", token not in log, "it does")
-    authorizer(emulators, Emulator(AUTHORIZER, options.database_url))
+    others = {AUTHORIZER: Emulator(AUTHORIZER, options.database_url), DOCS: Emulator(DOCS, database_url=None)}
+    before_traffic(emulators | others)
+    authorizer(emulators, others[AUTHORIZER])
     forgotten_password(emulators)
     administration(emulators, Emulator(ADMIN, options.database_url, {"MAIL_FROM": ""}))
-    documentation(Emulator(DOCS, database_url=None))
+    documentation(others[DOCS])
     for name, function in ALL.items():
         if "keys" in function["needs"]:
             short_key(name)

@@ -1,5 +1,5 @@
-"""CodeDeploy's hook before the traffic of a function shifts: sends recorded requests to the new version and compares the
-answers. A canary without traffic tests nothing; this does.
+"""CodeDeploy's hook before the traffic of a function shifts: sends recorded requests to the new version and compares
+the answers. A canary without traffic tests nothing; this does.
 
 CodeDeploy invokes it with `{"DeploymentId", "LifecycleEventHookExecutionId"}` and waits, for up to an hour, for
 `PutLifecycleEventHookExecutionStatus`. Therefore it reports a failure of its own, too, and stops in time.
@@ -10,8 +10,8 @@ https://docs.aws.amazon.com/codedeploy/latest/APIReference/API_GetApplicationRev
 https://docs.aws.amazon.com/codedeploy/latest/userguide/reference-appspec-file-structure-resources.html
 
 Permissions: `lambda:InvokeFunction` on the versions of the functions; `codedeploy:GetDeployment` and
-`codedeploy:PutLifecycleEventHookExecutionStatus` on the stack's deployment groups; `codedeploy:GetApplicationRevision` on
-its application; and its own log group.
+`codedeploy:PutLifecycleEventHookExecutionStatus` on the stack's deployment groups; `codedeploy:GetApplicationRevision`
+on its application; and its own log group.
 
 The requests are in `checks.json`. They write nothing but a count of failed log-ins, for a userid that nobody has and an
 address of the range for documentation (RFC 5737).
@@ -40,7 +40,7 @@ def handler(event, context):
 
 
 def verify(event, context, codedeploy, functions):
-    """Runs the checks, and reports to CodeDeploy whatever happens. Returns and prints the outcome: one line for the log."""
+    """Runs the checks, and reports to CodeDeploy whatever happens. Returns the outcome and prints it, on one line."""
     outcome = {"deployment": event["DeploymentId"], "passed": 0, "failed": []}
     try:
         name, version = target(codedeploy, event["DeploymentId"])
@@ -55,8 +55,10 @@ def verify(event, context, codedeploy, functions):
         outcome["failed"].append(f"the check itself failed: {type(error).__name__}: {error}")
     print(json.dumps(outcome), flush=True)
     codedeploy.put_lifecycle_event_hook_execution_status(
-        deploymentId=event["DeploymentId"], lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
-        status="Failed" if outcome["failed"] else "Succeeded")
+        deploymentId=event["DeploymentId"],
+        lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
+        status="Failed" if outcome["failed"] else "Succeeded",
+    )
     return outcome
 
 
@@ -126,7 +128,10 @@ def event_of(check):
 
 def filled(event, replacements):
     """Other counts each time, so that the checks of many deployments never wait for each other."""
-    replacements = {"ADDRESS": f"192.0.2.{random.randint(1, 254)}", "USERID": f"verify-{secrets.token_hex(8)}"} | replacements
+    replacements = {
+        "ADDRESS": f"192.0.2.{random.randint(1, 254)}",
+        "USERID": f"verify-{secrets.token_hex(8)}",
+    } | replacements
     text = json.dumps(event)
     for placeholder, value in replacements.items():
         text = text.replace(placeholder, value)

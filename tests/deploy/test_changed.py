@@ -18,13 +18,32 @@ class Changed(unittest.TestCase):
         self.assertEqual(self.functions("functions/login/mod.rs", "functions/nobody/mod.rs"), {"Login"})
 
     def test_what_all_are_compiled_from_changes_all(self):
-        for path in ("shared/src/token/mod.rs", "Cargo.lock", "Cargo.toml", "shared/Cargo.toml", "functions/lib.rs", "functions/build.rs",
-                     "migrations/0009_x.sql", ".sqlx/query-1.json", ".cargo/config.toml", "rust-toolchain.toml", "functions/Cargo.toml"):
+        for path in (
+            "shared/src/token/mod.rs",
+            "Cargo.lock",
+            "Cargo.toml",
+            "shared/Cargo.toml",
+            "functions/lib.rs",
+            "functions/build.rs",
+            "migrations/0009_x.sql",
+            ".sqlx/query-1.json",
+            ".cargo/config.toml",
+            "rust-toolchain.toml",
+            "functions/Cargo.toml",
+        ):
             self.assertEqual(self.functions(path), ALL, path)
 
     def test_what_is_deployed_nowhere_changes_none(self):
-        for path in ("README.md", "docs/operations.md", "tests/contract/me.rs", "local/src/main.rs", "migrations/README.md",
-                     "functions/list.rs", ".github/workflows/check.yml", "deploy/release.py"):
+        for path in (
+            "README.md",
+            "docs/operations.md",
+            "tests/contract/me.rs",
+            "local/src/main.rs",
+            "migrations/README.md",
+            "functions/list.rs",
+            ".github/workflows/check.yml",
+            "deploy/release.py",
+        ):
             self.assertEqual(self.functions(path), set(), path)
 
     def test_the_hook_and_the_jobs(self):
@@ -33,12 +52,15 @@ class Changed(unittest.TestCase):
 
     def test_the_list_names_the_first_reason_and_the_stack(self):
         found = changed.changed(["functions/me/mod.rs", "functions/me/a.rs", "template.yaml"], ALL)
-        self.assertEqual(changed.markdown(*found), """\
+        self.assertEqual(
+            changed.markdown(*found),
+            """\
 ## Functions that this changes
 
 - Me (functions/me/a.rs)
 - template.yaml: the stack, and each function whose settings it changes
-""")
+""",
+        )
         self.assertIn("None.", changed.markdown({}, []))
 
     def test_no_function_is_compiled_into_another(self):
@@ -51,7 +73,9 @@ class Changed(unittest.TestCase):
                 self.assertEqual(others, set(), path)
 
     def test_only_migrate_and_purge_are_jobs(self):
-        users = {path.parent.name.capitalize() for path in (ROOT / "functions").glob("*/*.rs") if "job::" in path.read_text()}
+        users = {
+            path.parent.name.capitalize() for path in (ROOT / "functions").glob("*/*.rs") if "job::" in path.read_text()
+        }
         self.assertEqual(users, changed.ONLY["functions/job.rs"])
 
     def test_it_reads_this_repository(self):
@@ -59,7 +83,14 @@ class Changed(unittest.TestCase):
 
 
 def run(number, event="push", branch="main", title="", conclusion="success"):
-    return {"id": number * 10, "run_number": number, "event": event, "head_branch": branch, "display_title": title, "conclusion": conclusion}
+    return {
+        "id": number * 10,
+        "run_number": number,
+        "event": event,
+        "head_branch": branch,
+        "display_title": title,
+        "conclusion": conclusion,
+    }
 
 
 class FindBuild(unittest.TestCase):
@@ -70,6 +101,7 @@ class FindBuild(unittest.TestCase):
             if path == "/repos/o/r/actions/workflows/deploy.yml/runs?head_sha=1a2b&status=success&per_page=100":
                 return {"workflow_runs": runs}
             return {"artifacts": [{"expired": expired}]}
+
         return find_build.find(self.environment | environment, function, code, fetch)
 
     def test_the_newest_run_of_main(self):
@@ -86,8 +118,12 @@ class FindBuild(unittest.TestCase):
                 self.find([by_hand], function)
 
     def test_nothing_else_counts(self):
-        for other in (run(5, conclusion="failure"), run(5, branch="v1.4.0"), run(5, "workflow_dispatch", "main", "production: all"),
-                      run(5, "schedule")):
+        for other in (
+            run(5, conclusion="failure"),
+            run(5, branch="v1.4.0"),
+            run(5, "workflow_dispatch", "main", "production: all"),
+            run(5, "schedule"),
+        ):
             with self.assertRaises(find_build.NotDeployed):
                 self.find([other])
 

@@ -5,12 +5,13 @@ import io
 import json
 import os
 import pathlib
+import shlex
 import tempfile
 import types
 import unittest
 from unittest import mock
 
-from example import ALL, NOW, VALUES, deployed, live, new, properties
+from example import ALL, ROOT, VALUES, deployed, live, new, properties
 import aws
 import release
 import summary
@@ -21,13 +22,15 @@ BASE = {"Bucket": "bucket", "CloudFormationRole": "role", "PermissionsBoundary":
 
 
 class Cloud:
-    """CloudFormation, Lambda and CodeDeploy, as far as they matter: `failing` are functions whose new version is taken back."""
+    """CloudFormation, Lambda and CodeDeploy, as far as they matter: `failing` are functions that are taken back."""
+
+    breaks = False
 
     def __init__(self, template=None, failing=(), stack_fails="", migration=(True, '{"applied": [1]}'), latest=0):
         self.deployed = template
         self.failing, self.stack_fails, self.migration, self.latest = failing, stack_fails, migration, latest
         self.versions = dict.fromkeys(t.functions(template or {"Resources": {}}), 1)
-        self.calls, self.base = [], BASE
+        self.calls, self.base, self.broken = [], BASE, False
         self.sleep = lambda _: None
 
     def outputs(self, stack=None):
@@ -37,6 +40,8 @@ class Cloud:
         return self.deployed and {"StackStatus": "UPDATE_COMPLETE"}
 
     def prepare(self):
+        if self.broken:
+            raise Refused("the stack is in the state UPDATE_ROLLBACK_FAILED")
         return self.deployed is not None
 
     def template(self):
@@ -61,12 +66,16 @@ class Cloud:
     def change(self, template, values, exists, bucket, role, tags):
         assert (exists, bucket, role, tags["service"]) == (self.deployed is not None, "bucket", "role", "people")
         before = t.functions(self.deployed or {"Resources": {}})
-        moved = [name for name, function in t.functions(template).items()
-                 if name in before and t.lambda_properties(function) != t.lambda_properties(before[name])]
+        moved = [
+            name
+            for name, function in t.functions(template).items()
+            if name in before and t.lambda_properties(function) != t.lambda_properties(before[name])
+        ]
         self.calls.append(("change", moved, values and values.get("PermissionsBoundary", "declares none")))
         if values is not None and self.stack_fails:
             return aws.Outcome(False, reason=self.stack_fails)
         if values is None and set(moved) & set(self.failing):
+            self.broken = self.breaks
             return aws.Outcome(False, reason="MeAliaslive: an alarm")
         changed = self.deployed is None or template != self.deployed
         self.deployed = json.loads(json.dumps(template))
@@ -108,7 +117,12 @@ def go(cloud, build=None, *arguments):
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch("aws.Aws", return_value=cloud))
         stack.enter_context(mock.patch("release.packaged", return_value=build))
-        settings = {"region": "eu-central-1", "stack": "people-staging", "tags": {"service": "people"}, "parameters": {}}
+        settings = {
+            "region": "eu-central-1",
+            "stack": "people-staging",
+            "tags": {"service": "people"},
+            "parameters": {},
+        }
         stack.enter_context(mock.patch("template.settings", return_value=settings))
         stack.enter_context(mock.patch.dict(os.environ, clear=True))
         log = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
@@ -126,8 +140,16 @@ class Everything(unittest.TestCase):
         cloud = Cloud(deployed())
         status, text = go(cloud, new(Me="me2", Login="login2", Purge="purge2", Migrate="migrate2"))
         self.assertEqual(status, 0)
-        self.assertEqual(cloud.calls, [("change", ["Migrate"], "declares none"), ("start", "people-staging-migrate"),
-                                       ("change", ["Purge"], None), ("change", ["Login"], None), ("change", ["Me"], None)])
+        self.assertEqual(
+            cloud.calls,
+            [
+                ("change", ["Migrate"], "declares none"),
+                ("start", "people-staging-migrate"),
+                ("change", ["Purge"], None),
+                ("change", ["Login"], None),
+                ("change", ["Me"], None),
+            ],
+        )
         self.assertEqual(row(text, "Me"), "| Me | v1, version 1 | v2, version 2 | 2 passed | AllAtOnce | deployed |")
         self.assertEqual(row(text, "Docs"), "| Docs | v1, version 1 |  |  |  | unchanged |")
         self.assertEqual(row(text, "Migrate"), "| Migrate | v1 |  |  |  | changed with the stack |")
@@ -138,9 +160,20 @@ class Everything(unittest.TestCase):
         status, text = go(cloud, new(Docs="docs2", Login="login2", Me="me2"))
         self.assertEqual(status, 1)
         self.assertEqual([cloud.code(name) for name in ("Docs", "Login", "Me")], ["docs2", "login1", "me2"])
-        self.assertEqual(row(text, "Login"), "| Login | v1, version 1 | v1, version 1 | 2 passed | AllAtOnce: an alarm is active "
-                                             "| **as before**: MeAliaslive: an alarm |")
+        self.assertEqual(
+            row(text, "Login"),
+            "| Login | v1, version 1 | v1, version 1 | 2 passed | AllAtOnce: an alarm is active "
+            "| **as before**: MeAliaslive: an alarm |",
+        )
         self.assertIn("deployed", row(text, "Me"))
+
+    def test_what_cannot_even_be_taken_back_ends_the_release(self):
+        cloud = Cloud(deployed(), failing=["Login"])
+        cloud.breaks = True
+        status, text = go(cloud, new(Login="login2", Me="me2"))
+        self.assertEqual((status, cloud.code("Me")), (1, "me1"))
+        self.assertIn("UPDATE_ROLLBACK_FAILED", text)
+        self.assertIn("not reached", row(text, "Me"))
 
     def test_the_next_release_tries_it_again(self):
         cloud = Cloud(deployed(), failing=["Login"])
@@ -161,7 +194,7 @@ class Everything(unittest.TestCase):
         status, text = go(cloud, new(Me="me2"))
         self.assertEqual((status, cloud.code("Me")), (1, "me1"))
         self.assertNotIn(("start", "people-staging-migrate"), cloud.calls)
-        self.assertIn("could not be updated: Gateway: invalid", text)
+        self.assertIn("could not be updated, and no function but Migrate and Verify was tried: Gateway: invalid", text)
 
     def test_the_same_build_again_changes_nothing(self):
         cloud = Cloud(deployed())
@@ -173,7 +206,10 @@ class Everything(unittest.TestCase):
 
     def test_a_new_function_comes_with_the_stack(self):
         build = new()
-        build["Resources"]["Extra"] = {"Type": t.FUNCTION, "Properties": {"CodeUri": "s3://bucket/people-staging/extra1"}}
+        build["Resources"]["Extra"] = {
+            "Type": t.FUNCTION,
+            "Properties": {"CodeUri": "s3://bucket/people-staging/extra1"},
+        }
         cloud = Cloud(deployed())
         status, text = go(cloud, build)
         self.assertEqual((status, cloud.code("Extra")), (0, "extra1"))
@@ -242,8 +278,11 @@ class OneFunction(unittest.TestCase):
         self.assertEqual((status, cloud.code("Me")), (1, "me1"))
 
     def test_what_cannot_be_is_refused(self):
-        for arguments, reason in [(["--function", "Nobody"], "no function Nobody"), (["--function", "Nobody", "--code", "1"], "no function Nobody"),
-                                  (["--function", "Me", "--code", "before"], "not recorded")]:
+        for arguments, reason in [
+            (["--function", "Nobody"], "no function Nobody"),
+            (["--function", "Nobody", "--code", "1"], "no function Nobody"),
+            (["--function", "Me", "--code", "before"], "not recorded"),
+        ]:
             with self.subTest(arguments):
                 cloud = Cloud(deployed())
                 status, text = go(cloud, new(), *arguments)
@@ -257,9 +296,38 @@ class OneFunction(unittest.TestCase):
                 go(Cloud(deployed()), new(), *arguments)
 
 
+class TheWorkflow(unittest.TestCase):
+    def test_calls_the_script_with_arguments_that_it_knows(self):
+        workflow = t.parsed((ROOT / ".github/workflows/release.yml").read_text())
+        runs = [
+            step["run"]
+            for step in workflow["jobs"]["release"]["steps"]
+            if step.get("run", "").startswith("deploy/release.py")
+        ]
+        self.assertEqual(len(runs), 3)
+        for function, code, hot_fix in [
+            ("all", "build", "--no-hot-fix"),
+            ("Login", "before", "--hot-fix"),
+            ("Login", "12", "--no-hot-fix"),
+        ]:
+            variables = {"$ENVIRONMENT": "staging", "$FUNCTION": function, "$CODE": code, "$HOT_FIX": hot_fix}
+            options = [
+                release.parsed([variables.get(word, word) for word in shlex.split(run.partition(">>")[0])[1:]])
+                for run in runs
+            ]
+            self.assertEqual(
+                [(option.region, option.plan) for option in options], [(True, False), (False, True), (False, False)]
+            )
+            self.assertEqual(
+                (options[2].function, options[2].code, options[2].hot_fix), (function, code, hot_fix == "--hot-fix")
+            )
+
+
 class TheBuild(unittest.TestCase):
     def test_its_name_is_tag_or_branch_and_commit(self):
-        self.assertEqual(release.build_name({"GITHUB_REF_NAME": "v1.4.0", "GITHUB_SHA": "1a2b3c4d5e"}), "v1.4.0 (1a2b3c4)")
+        self.assertEqual(
+            release.build_name({"GITHUB_REF_NAME": "v1.4.0", "GITHUB_SHA": "1a2b3c4d5e"}), "v1.4.0 (1a2b3c4)"
+        )
         self.assertEqual(release.build_name({}), "by hand")
 
     def test_a_binary_for_another_processor_is_refused(self):
@@ -316,7 +384,10 @@ class Waiting(unittest.TestCase):
     def test_a_migration_without_a_result_is_given_up_after_its_longest_run(self):
         cloud = Cloud(deployed())
         cloud.lines = lambda *_: []
-        with mock.patch("time.monotonic", side_effect=[0, 1019, 1021]), self.assertRaisesRegex(Refused, "no result .* 8f1d"):
+        with (
+            mock.patch("time.monotonic", side_effect=[0, 1019, 1021]),
+            self.assertRaisesRegex(Refused, "no result .* 8f1d"),
+        ):
             self.release(cloud).migrate("people-staging-migrate")
 
 

@@ -11,9 +11,17 @@ class Markdown(unittest.TestCase):
         report = summary.Summary("staging", "1a2b3c4")
         report.line("Docs")
         line = report.line("Me")
-        line.before, line.after, line.checks, line.shift, line.result = "v1, version 11", "v2, version 12", "2 passed", "AllAtOnce", "deployed"
+        line.before, line.after, line.checks, line.shift, line.result = (
+            "v1, version 11",
+            "v2, version 12",
+            "2 passed",
+            "AllAtOnce",
+            "deployed",
+        )
         report.notes.append("migrate: {}")
-        self.assertEqual(report.markdown(), """\
+        self.assertEqual(
+            report.markdown(),
+            """\
 ## staging: 1a2b3c4
 
 - migrate: {}
@@ -22,7 +30,8 @@ class Markdown(unittest.TestCase):
 |--|--|--|--|--|--|
 | Docs |  |  |  |  | unchanged |
 | Me | v1, version 11 | v2, version 12 | 2 passed | AllAtOnce | deployed |
-""")
+""",
+        )
         self.assertFalse(report.failed)
         line.failed = True
         self.assertTrue(report.failed)
@@ -32,8 +41,12 @@ class Markdown(unittest.TestCase):
         self.assertEqual(len(summary.cell("x" * 900)), 500)
 
     def test_the_outcome_of_the_checks(self):
-        lines = ["START", "3", '{"deployment": "d-1", "passed": 0, "failed": ["GET /auth/me: 500", "b"]}',
-                 '{"deployment": "d-2", "passed": 2, "failed": []}']
+        lines = [
+            "START",
+            "3",
+            '{"deployment": "d-1", "passed": 0, "failed": ["GET /auth/me: 500", "b"]}',
+            '{"deployment": "d-2", "passed": 2, "failed": []}',
+        ]
         self.assertEqual(summary.checks(lines, "d-1"), "failed: GET /auth/me: 500; b")
         self.assertEqual(summary.checks(lines, "d-2"), "2 passed")
         self.assertEqual(summary.checks(lines, "d-3"), "")

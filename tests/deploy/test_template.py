@@ -23,9 +23,13 @@ class WhatChanges(unittest.TestCase):
         self.assertEqual(self.changes(build), [])
 
     def test_a_parameter_changes_the_functions_that_it_concerns_and_no_others(self):
-        for parameter, value, concerned in [("Minutes", "30", ["Login"]), ("Origins", "https://b.example.com", ["Me"]),
-                                            ("Key", "green", ["Login"]), ("AlarmEmail", "a@example.com", []),
-                                            ("DeploymentType", "AllAtOnce", [])]:
+        for parameter, value, concerned in [
+            ("Minutes", "30", ["Login"]),
+            ("Origins", "https://b.example.com", ["Me"]),
+            ("Key", "green", ["Login"]),
+            ("AlarmEmail", "a@example.com", []),
+            ("DeploymentType", "AllAtOnce", []),
+        ]:
             with self.subTest(parameter):
                 self.assertEqual(self.changes(new(), VALUES | {parameter: value}), concerned)
 
@@ -88,7 +92,9 @@ class TheStackFirst(unittest.TestCase):
         step, leaving = self.step(build)
         self.assertEqual(leaving, {})
         for name in ("Me", "Login", "Purge", "Docs"):
-            self.assertEqual(t.lambda_properties(t.functions(step)[name]), t.lambda_properties(t.functions(deployed())[name]))
+            self.assertEqual(
+                t.lambda_properties(t.functions(step)[name]), t.lambda_properties(t.functions(deployed())[name])
+            )
 
     def test_routes_and_how_traffic_shifts_are_the_new_ones(self):
         build = new(Login="login2")
@@ -132,7 +138,9 @@ class TheStackFirst(unittest.TestCase):
         self.assertTrue(properties(step, "Me")["CodeUri"].endswith("me1"))
 
     def test_what_a_loop_makes_is_not_gone(self):
-        function = {"Properties": {"Alarm": {"Ref": "LoginErrorsAlarm"}, "Other": {"Fn::GetAtt": ["LoginTopic", "Arn"]}}}
+        function = {
+            "Properties": {"Alarm": {"Ref": "LoginErrorsAlarm"}, "Other": {"Fn::GetAtt": ["LoginTopic", "Arn"]}}
+        }
         self.assertEqual(t.missing(function, new()), {"LoginTopic"})
 
 
@@ -145,8 +153,10 @@ class OneFunction(unittest.TestCase):
         step = self.step("Me", "s3://bucket/people-staging/me2")
         self.assertEqual(without(step, "Me"), without(deployed(), "Me"))
         before, after = properties(deployed(), "Me"), properties(step, "Me")
-        self.assertEqual({name for name in after if after[name] != before.get(name)},
-                         {"CodeUri", "Environment", "VersionDescription"})
+        self.assertEqual(
+            {name for name in after if after[name] != before.get(name)},
+            {"CodeUri", "Environment", "VersionDescription"},
+        )
         self.assertEqual(after["VersionDescription"], "v2")
         self.assertNotEqual(t.stamp_of(revision(step, "Me")), t.stamp_of(revision(deployed(), "Me")))
 
@@ -160,7 +170,9 @@ class OneFunction(unittest.TestCase):
         del properties(build, "Me")["Timeout"]
         template, _ = t.stack_step(deployed(), build, ALL, VALUES, LATER)
         for name in t.changes(deployed(), build, ALL, VALUES, live(deployed())):
-            template = t.function_step(template, name, t.lambda_properties(t.functions(build)[name]), VALUES, LATER, "v2")
+            template = t.function_step(
+                template, name, t.lambda_properties(t.functions(build)[name]), VALUES, LATER, "v2"
+            )
         self.assertEqual(t.changes(template, build, ALL, VALUES, live(template)), [])
         for name in t.functions(build):
             expected, found = (copy.deepcopy(properties(which, name)) for which in (build, template))
@@ -183,7 +195,9 @@ class OneFunction(unittest.TestCase):
 
     def test_a_change_of_settings_only_does_not_forget_the_code_before(self):
         step = self.step("Me", "s3://bucket/people-staging/me2")
-        again = t.function_step(step, "Me", t.lambda_properties(t.functions(step)["Me"]) | {"MemorySize": 512}, VALUES, LATER, "v3")
+        again = t.function_step(
+            step, "Me", t.lambda_properties(t.functions(step)["Me"]) | {"MemorySize": 512}, VALUES, LATER, "v3"
+        )
         self.assertEqual(t.previous_code(again, "Me"), ("s3://bucket/people-staging/me1", "v1"))
 
     def test_what_was_never_replaced_cannot_go_back(self):
@@ -192,7 +206,10 @@ class OneFunction(unittest.TestCase):
 
     def test_a_hot_fix_shifts_at_once_without_alarms_but_is_checked_before(self):
         step = self.step("Me", "s3://bucket/people-staging/me2", hot_fix=True)
-        self.assertEqual(properties(step, "Me")["DeploymentPreference"], {"Type": "AllAtOnce", "Hooks": {"PreTraffic": {"Ref": "Verify"}}})
+        self.assertEqual(
+            properties(step, "Me")["DeploymentPreference"],
+            {"Type": "AllAtOnce", "Hooks": {"PreTraffic": {"Ref": "Verify"}}},
+        )
         self.assertEqual(without(step, "Me"), without(deployed(), "Me"))
 
     def test_after_a_hot_fix_traffic_shifts_as_before(self):
@@ -200,7 +217,10 @@ class OneFunction(unittest.TestCase):
         fixed = self.step("Me", "s3://bucket/people-staging/me2", hot_fix=True)
         again = self.step("Me", "s3://bucket/people-staging/me3", fixed, hot_fix=True)
         with self.subTest("the next deployment of this function alone"):
-            self.assertEqual(properties(self.step("Me", "s3://bucket/people-staging/me4", again), "Me")["DeploymentPreference"], expected)
+            self.assertEqual(
+                properties(self.step("Me", "s3://bucket/people-staging/me4", again), "Me")["DeploymentPreference"],
+                expected,
+            )
         with self.subTest("the next deployment of all"):
             step, _ = t.stack_step(again, new(), ALL, VALUES, LATER)
             self.assertEqual(properties(step, "Me")["DeploymentPreference"], expected)
@@ -257,21 +277,41 @@ parameter_overrides = ['A=""', 'B="b=c"', "C=https://a?b=c"]
             t.settings("version = 0.1", "moon")
 
     def test_references_of_every_kind_are_seen(self):
-        node = {"a": [{"Ref": "A"}, {"Fn::GetAtt": ["B", "Arn"]}, {"Fn::GetAtt": "C.Arn"}, {"Fn::If": ["D", {"Ref": "E"}, 1]}],
-                "b": {"Fn::Sub": ["${F} ${G.Arn} ${own} ${!no} ${AWS::Region}", {"own": {"Ref": "H"}}]},
-                "c": {"Condition": "I"}, "d": {"Fn::Sub": "${J}"}, "e": {"Ref": "AWS::NoValue"}}
+        node = {
+            "a": [
+                {"Ref": "A"},
+                {"Fn::GetAtt": ["B", "Arn"]},
+                {"Fn::GetAtt": "C.Arn"},
+                {"Fn::If": ["D", {"Ref": "E"}, 1]},
+            ],
+            "b": {"Fn::Sub": ["${F} ${G.Arn} ${own} ${!no} ${AWS::Region}", {"own": {"Ref": "H"}}]},
+            "c": {"Condition": "I"},
+            "d": {"Fn::Sub": "${J}"},
+            "e": {"Ref": "AWS::NoValue"},
+        }
         self.assertEqual(t.references(node), set("ABCDEFGHIJ"))
 
 
 class States(unittest.TestCase):
     def test_each_state_of_a_stack_has_a_first_action(self):
         for status, expected in {
-            None: "create", "REVIEW_IN_PROGRESS": "create", "DELETE_COMPLETE": "create",
-            "ROLLBACK_COMPLETE": "delete", "ROLLBACK_FAILED": "delete", "CREATE_FAILED": "delete",
-            "CREATE_IN_PROGRESS": "wait", "UPDATE_IN_PROGRESS": "wait", "ROLLBACK_IN_PROGRESS": "wait",
-            "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "wait", "UPDATE_ROLLBACK_IN_PROGRESS": "wait", "DELETE_IN_PROGRESS": "wait",
-            "CREATE_COMPLETE": "update", "UPDATE_COMPLETE": "update", "UPDATE_ROLLBACK_COMPLETE": "update",
-            "IMPORT_COMPLETE": "update", "IMPORT_ROLLBACK_COMPLETE": "update",
+            None: "create",
+            "REVIEW_IN_PROGRESS": "create",
+            "DELETE_COMPLETE": "create",
+            "ROLLBACK_COMPLETE": "delete",
+            "ROLLBACK_FAILED": "delete",
+            "CREATE_FAILED": "delete",
+            "CREATE_IN_PROGRESS": "wait",
+            "UPDATE_IN_PROGRESS": "wait",
+            "ROLLBACK_IN_PROGRESS": "wait",
+            "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "wait",
+            "UPDATE_ROLLBACK_IN_PROGRESS": "wait",
+            "DELETE_IN_PROGRESS": "wait",
+            "CREATE_COMPLETE": "update",
+            "UPDATE_COMPLETE": "update",
+            "UPDATE_ROLLBACK_COMPLETE": "update",
+            "IMPORT_COMPLETE": "update",
+            "IMPORT_ROLLBACK_COMPLETE": "update",
         }.items():
             self.assertEqual(t.action(status), expected, status)
 
@@ -292,7 +332,9 @@ class ThisRepository(unittest.TestCase):
         for name, function in t.functions(template).items():
             self.assertEqual(t.missing(function, template), set(), name)
             if t.has_alias(function):
-                self.assertIn("REVISION", t.stamped(function, template, values, NOW)["Properties"]["Environment"]["Variables"])
+                self.assertIn(
+                    "REVISION", t.stamped(function, template, values, NOW)["Properties"]["Environment"]["Variables"]
+                )
 
     def test_every_function_can_be_chosen_in_the_workflow(self):
         template = t.parsed((ROOT / "template.yaml").read_text())

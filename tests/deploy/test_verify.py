@@ -16,21 +16,33 @@ NO_STORE = {"content-type": "application/json", "Cache-Control": "no-store"}
 
 
 def answer(status, code, data=None, **headers):
-    return {"statusCode": status, "headers": NO_STORE | headers,
-            "body": json.dumps({"code": code, "message": "a sentence", "data": data})}
+    return {
+        "statusCode": status,
+        "headers": NO_STORE | headers,
+        "body": json.dumps({"code": code, "message": "a sentence", "data": data}),
+    }
 
 
 class CodeDeploy:
     """Answers as the API does, where the content of the revision is only in GetApplicationRevision."""
 
     def __init__(self, name="people-staging-me", kind="string", content=None):
-        resource = {"Type": "AWS::Lambda::Function",
-                    "Properties": {"Name": name, "Alias": "live", "CurrentVersion": "11", "TargetVersion": "12"}}
-        self.content = content or json.dumps({"version": 0.0, "Resources": [{name: resource}], "Hooks": [{"BeforeAllowTraffic": "verify"}]})
+        resource = {
+            "Type": "AWS::Lambda::Function",
+            "Properties": {"Name": name, "Alias": "live", "CurrentVersion": "11", "TargetVersion": "12"},
+        }
+        self.content = content or json.dumps(
+            {"version": 0.0, "Resources": [{name: resource}], "Hooks": [{"BeforeAllowTraffic": "verify"}]}
+        )
         self.kind, self.reported = kind, []
 
     def get_deployment(self, deploymentId):
-        return {"deploymentInfo": {"applicationName": "application", "revision": {"revisionType": "String", self.kind: {"sha256": "00"}}}}
+        return {
+            "deploymentInfo": {
+                "applicationName": "application",
+                "revision": {"revisionType": "String", self.kind: {"sha256": "00"}},
+            }
+        }
 
     def get_application_revision(self, applicationName, revision):
         assert (applicationName, revision[self.kind]) == ("application", {"sha256": "00"})
@@ -53,7 +65,9 @@ class Functions:
         if isinstance(found, Exception):
             raise found
         payload = found if isinstance(found, bytes) else json.dumps(found).encode()
-        return {"StatusCode": 200, "Payload": io.BytesIO(payload)} | ({"FunctionError": self.error} if self.error else {})
+        return {"StatusCode": 200, "Payload": io.BytesIO(payload)} | (
+            {"FunctionError": self.error} if self.error else {}
+        )
 
 
 class Context:
@@ -80,7 +94,10 @@ class TheHook(unittest.TestCase):
     def test_the_new_version_is_called_and_success_reported(self):
         functions = Functions(*ME)
         outcome, reported = run(functions)
-        self.assertEqual(outcome, {"deployment": "d-ABC", "passed": 2, "failed": [], "function": "people-staging-me", "version": "12"})
+        self.assertEqual(
+            outcome,
+            {"deployment": "d-ABC", "passed": 2, "failed": [], "function": "people-staging-me", "version": "12"},
+        )
         self.assertEqual(reported, ["Succeeded"])
         self.assertEqual([call[:2] for call in functions.calls], [("people-staging-me", "12")] * 2)
         self.assertEqual(functions.calls[0][2]["routeKey"], "GET /auth/me")
@@ -90,12 +107,18 @@ class TheHook(unittest.TestCase):
         self.assertEqual(run(Functions(*ME), codedeploy)[0]["function"], "people-staging-me")
 
     def test_a_wrong_answer_fails_the_deployment_and_says_which(self):
-        for wrong, part in [(answer(500, 50001), "500 instead of 401"), (answer(401, 40103), "code 40103 instead of 40102"),
-                            (answer(401, 40102, **{"content-type": "text/html"}), "content-type text/html"),
-                            (answer(401, 40102, **{"Cache-Control": "max-age=60"}), "cache-control max-age=60"),
-                            (answer(401, 40102) | {"body": '{"detail": "no"}'}, "not the envelope: ['detail']"),
-                            (answer(401, 40102) | {"body": None}, "not an answer"), ({"isAuthorized": True}, "None instead of 401"),
-                            ([], "not an answer"), (b"", "not JSON"), (RuntimeError("throttled"), "RuntimeError: throttled")]:
+        for wrong, part in [
+            (answer(500, 50001), "500 instead of 401"),
+            (answer(401, 40103), "code 40103 instead of 40102"),
+            (answer(401, 40102, **{"content-type": "text/html"}), "content-type text/html"),
+            (answer(401, 40102, **{"Cache-Control": "max-age=60"}), "cache-control max-age=60"),
+            (answer(401, 40102) | {"body": '{"detail": "no"}'}, "not the envelope: ['detail']"),
+            (answer(401, 40102) | {"body": None}, "not an answer"),
+            ({"isAuthorized": True}, "None instead of 401"),
+            ([], "not an answer"),
+            (b"", "not JSON"),
+            (RuntimeError("throttled"), "RuntimeError: throttled"),
+        ]:
             with self.subTest(part):
                 outcome, reported = run(Functions(wrong))
                 self.assertEqual(reported, ["Failed"])
@@ -113,8 +136,12 @@ class TheHook(unittest.TestCase):
         self.assertEqual(len(functions.calls), 4)
 
     def test_a_failure_of_the_hook_itself_is_reported_too(self):
-        for codedeploy in (CodeDeploy(content="Resources:"), CodeDeploy(content='{"Resources": []}'), CodeDeploy("people-staging-nobody"),
-                           CodeDeploy(kind="s3Location")):
+        for codedeploy in (
+            CodeDeploy(content="Resources:"),
+            CodeDeploy(content='{"Resources": []}'),
+            CodeDeploy("people-staging-nobody"),
+            CodeDeploy(kind="s3Location"),
+        ):
             outcome, reported = run(Functions(*ME), codedeploy)
             self.assertEqual(reported, ["Failed"])
             self.assertIn("the check itself failed", outcome["failed"][0])
@@ -132,15 +159,19 @@ class TheHook(unittest.TestCase):
         self.assertEqual(run(Functions({"isAuthorized": True}), authorizer)[1], ["Failed"])
 
     def test_a_database_that_is_down_fails_health(self):
-        for data, expected in [({"status": "ok", "database": "up", "schema": "current"}, "Succeeded"),
-                               ({"status": "ok", "database": "up", "schema": "behind"}, "Failed")]:
+        for data, expected in [
+            ({"status": "ok", "database": "up", "schema": "current"}, "Succeeded"),
+            ({"status": "ok", "database": "up", "schema": "behind"}, "Failed"),
+        ]:
             self.assertEqual(run(Functions(answer(200, 1, data)), CodeDeploy("people-staging-health"))[1], [expected])
 
 
 class TheChecks(unittest.TestCase):
-    """checks.json is next to the hook, since it is deployed with it; it must not differ from the rest of the repository."""
+    """checks.json is next to the hook, with which it is deployed; it must agree with the rest of the repository."""
 
-    recorded = staticmethod(lambda name: json.loads((ROOT / f"tests/events/{name}.json").read_text().replace("203.0.113.7", "ADDRESS")))
+    recorded = staticmethod(
+        lambda name: json.loads((ROOT / f"tests/events/{name}.json").read_text().replace("203.0.113.7", "ADDRESS"))
+    )
 
     def test_the_events_are_the_recorded_ones(self):
         self.assertEqual(verify.CHECKS["event"], self.recorded("health"))
@@ -148,14 +179,18 @@ class TheChecks(unittest.TestCase):
 
     def test_they_become_the_requests_that_the_other_tests_make(self):
         import sys
+
         sys.path.append(str(ROOT / "tests"))
         import functions
+
         with mock.patch("random.randint", return_value=7), mock.patch("secrets.token_hex", return_value="x"):
             for checks in verify.CHECKS["functions"].values():
                 for check in checks:
                     if "request" not in check or "form" in check:
                         continue
-                    expected = functions.event_of(*check["request"].split(), body=check.get("body"), token=check.get("token"))
+                    expected = functions.event_of(
+                        *check["request"].split(), body=check.get("body"), token=check.get("token")
+                    )
                     expected.pop("pathParameters")  # null, and so the same as absent
                     text = json.dumps(expected).replace("203.0.113.7", "192.0.2.7").replace("USERID", "verify-x")
                     expected = json.loads(text)
@@ -184,7 +219,7 @@ class TheChecks(unittest.TestCase):
                     self.assertIn(str(check["status"]), described[path][method.lower()]["responses"])
 
     def test_counts_are_of_nobody_and_different_each_time(self):
-        login, = (check for check in verify.CHECKS["functions"]["login"] if "body" in check)
+        (login,) = (check for check in verify.CHECKS["functions"]["login"] if "body" in check)
         events = [verify.event_of(login) for _ in range(20)]
         self.assertEqual(len({event["body"] for event in events}), 20)
         self.assertTrue(all(event["requestContext"]["http"]["sourceIp"].startswith("192.0.2.") for event in events))
