@@ -87,6 +87,8 @@ WILDCARDS = [
     ("VerifyPolicy", "Allow", ["lambda:InvokeFunction"], [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-*:*"]),
     ("VerifyPolicy", "Allow", ["codedeploy:GetDeployment", "codedeploy:PutLifecycleEventHookExecutionStatus"],
      [f"arn:aws:codedeploy:{REGION}:{ACCOUNT}:deploymentgroup:{STACK}-*/*"]),
+    ("VerifyPolicy", "Allow", ["codedeploy:GetApplicationRevision"],
+     [f"arn:aws:codedeploy:{REGION}:{ACCOUNT}:application:{STACK}-*"]),
 ]
 # The only AWS managed policy: what CodeDeploy needs, as SAM attaches it.
 MANAGED = {"arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda"}
@@ -575,7 +577,7 @@ class Template(unittest.TestCase):
                     if name in OUTSIDE:
                         own = {"Courier": {"events:PutEvents", "ses:SendEmail"}, "Docs": set(),
                                "Verify": {"lambda:InvokeFunction", "codedeploy:GetDeployment",
-                                          "codedeploy:PutLifecycleEventHookExecutionStatus"}}[name]
+                                          "codedeploy:GetApplicationRevision", "codedeploy:PutLifecycleEventHookExecutionStatus"}}[name]
                         self.assertLessEqual(set(may), always | own)
                         self.assertNotIn("VpcConfig", function)
                         continue
@@ -639,7 +641,7 @@ class Template(unittest.TestCase):
                   "PASSWORD_MIN_LENGTH": "8", "PASSWORD_CONTEXT": "", "FAILURES_PER_ADDRESS": "50",
                   "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
                   "SECRET_KEY_ARN": "<SigningKeyBlue>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyGreen>",
-                  "TRUSTED_PROXY": "", "TRUSTED_PROXY_SECRET": "", "REVISION": "unstamped",
+                  "TRUSTED_PROXY": "", "TRUSTED_PROXY_SECRET": "", "REVISION": "restart-1",
                   "DATABASE_SECRET_ARN": "", "DATABASE_IAM_AUTH": "true", "DATABASE_POOLER": "none"}
         differences = {
             "a secret": {"DATABASE_SECRET_ARN": SECRET + "application", "DATABASE_IAM_AUTH": "false"},
@@ -984,6 +986,22 @@ class Template(unittest.TestCase):
         for stack in self.with_each_kind():
             self.assertLessEqual(set(stack.outputs) - {"AlarmTopicArn"}, parameters)
             self.assertLessEqual(set(IAM) | {"DatabasePooler", "SecretsKmsKeyArn"}, set(stack.outputs))
+
+    def test_the_list_of_prices_counts_what_the_templates_create(self):
+        counts = tomllib.loads((ROOT / "tests/benches/prices.toml").read_text())["template"]
+        alarms = self.alarms.of_type("AWS::CloudWatch::Alarm").values()
+        # Each metric of an alarm has the price of an alarm, a composite one that of five.
+        watched = sum(sum("MetricStat" in metric for metric in alarm.get("Metrics", [{"MetricStat": 0}])) for alarm in alarms)
+        composite = len(self.alarms.of_type("AWS::CloudWatch::CompositeAlarm"))
+        by_version = len(SHIFTED)
+        metrics = {f["MetricTransformations"][0]["MetricName"] for f in self.filters().values()}
+        secrets = len(self.stacks["IAM"].of_type("AWS::SecretsManager::Secret"))
+        self.assertEqual((counts["alarms"], counts["metrics"], counts["secrets"]),
+                         (watched + 5 * composite, len(metrics) - by_version, secrets))
+        database = self.databases["instance"]
+        self.assertEqual(counts["database"], {"alarms": len(database.of_type("AWS::CloudWatch::Alarm")),
+                                              "secrets": len(database.of_type("AWS::SecretsManager::Secret")),
+                                              "keys": len(database.of_type("AWS::KMS::Key"))})
 
     @with_each_database
     def test_outputs_name_what_the_pipeline_and_others_need(self, stack):
