@@ -234,13 +234,13 @@ pub async fn purge(
     let removed = sqlx::query!(
         r#"
         DELETE FROM people.outbox
-        WHERE outbox_id IN (
+        WHERE outbox_id = ANY (ARRAY(
             SELECT outbox_id FROM people.outbox
             WHERE asked_at < now() - $1::interval
             ORDER BY asked_at
             LIMIT $2
             FOR UPDATE SKIP LOCKED
-        )
+        ))
         "#,
         interval(retention),
         i64::from(most),

@@ -411,16 +411,17 @@ pub async fn purge(
     retention: TimeDelta,
     most: u32,
 ) -> Result<u64, sqlx::Error> {
+    // ARRAY, so that the rows are found by their keys also where the plan does not know how many there are.
     let removed = sqlx::query!(
         r#"
         DELETE FROM people.user_session
-        WHERE session_id IN (
+        WHERE session_id = ANY (ARRAY(
             SELECT session_id FROM people.user_session
             WHERE least(logout_time, expires_at) < now() - $1::interval
             ORDER BY least(logout_time, expires_at)
             LIMIT $2
             FOR UPDATE SKIP LOCKED
-        )
+        ))
         "#,
         interval(retention),
         i64::from(most),

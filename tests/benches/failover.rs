@@ -118,7 +118,7 @@ fn show(name: &str, report: &Report) -> Value {
     let mut marks = Vec::new();
     for (number, (at, what)) in report.marks.iter().enumerate() {
         let end = report.marks.get(number + 1).map_or(Duration::MAX, |(at, _)| *at);
-        let during = |answer: &&Answer| answer.sent >= *at && answer.sent < end;
+        let during = |answer: &&Answer| answer.sent >= *at && answer.sent + answer.took < end;
         let during: Vec<_> = answers.iter().filter(during).collect();
         let done = |answer: &Answer| seconds((answer.sent + answer.took).saturating_sub(*at));
         let first = during

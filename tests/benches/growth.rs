@@ -1,12 +1,15 @@
 //! `cargo bench --bench growth`: how the times of `me` and `login` grow with the tables. Creates a database of each
 //! size on a throw-away server, records the plans of each request's statements, then sends the same requests to all sizes
-//! in turns. Writes `growth.json` and `growth.svg` to `docs/performance`, or with other sizes (`-- --rows 1000,10000`) to
+//! in turns; then on the smallest and the largest a failed log-in with many counts, and the requests of a user with many
+//! sessions. Writes `growth.json` and `growth.svg` to `docs/performance`, or with other sizes (`-- --rows 1000,10000`) to
 //! `target/performance`. Fails if a statement reads a whole table of a million rows, or many rows by an index; asserts
 //! nothing about times.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]
 mod harness;
+#[path = "support/lists.rs"]
+mod lists;
 #[path = "support/people.rs"]
 mod people;
 #[path = "support/plans.rs"]
@@ -289,6 +292,16 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     let results = show_times(&subjects, &plans);
+    let (first, last) = (&subjects[0], &subjects[subjects.len() - 1]);
+    let lists = lists::measure(&first.database, &last.database, |database| {
+        let settings = [
+            &people::TOKEN_SETTINGS[..],
+            &QUICK_SETTINGS,
+            &[("FAILURES_PER_ADDRESS", "0")],
+        ];
+        Service::on(database.clone(), &settings.concat())
+    })
+    .await;
 
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(if sizes == SIZES {
         "../../docs/performance"
@@ -296,7 +309,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         "../../target/performance"
     });
     std::fs::create_dir_all(&directory)?;
-    let results = json!({ "machine": machine, "rounds": ROUNDS, "results": results });
+    let results = json!({ "machine": machine, "rounds": ROUNDS, "results": results, "lists": lists });
     std::fs::write(
         directory.join("growth.json"),
         format!("{}\n", serde_json::to_string_pretty(&results)?),

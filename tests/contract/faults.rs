@@ -219,7 +219,9 @@ async fn a_server_that_only_reads_is_503_until_it_writes() {
         database.execute("SELECT pg_reload_conf()").await;
     };
     only_reads("on").await;
+    let started = Instant::now();
     let instance = loop {
+        assert!(started.elapsed() < BOUND, "served");
         let instance = Service::on(database.clone(), &[]);
         // The server reads its settings again in a moment.
         if instance.get("/auth/me", &token).await.status != StatusCode::OK {
@@ -229,7 +231,9 @@ async fn a_server_that_only_reads_is_503_until_it_writes() {
     assert_all_unavailable(&instance, &token).await;
     health_of_a_down_database(&instance).await;
     only_reads("off").await;
-    while instance.get("/health", "").await.status != StatusCode::OK {}
+    while instance.get("/health", "").await.status != StatusCode::OK {
+        assert!(started.elapsed() < 2 * BOUND, "not served");
+    }
     assert_all_work(&instance, &token).await;
     tokio::task::block_in_place(|| server.stop()).unwrap();
 }

@@ -1,8 +1,11 @@
 //! Every statement finds its rows with an index, so that requests take as long with many users as with few. The bench
 //! `growth` measures the times; here the statistics of the server show whether a whole table was read.
 
+use std::fs;
 use std::time::Duration;
 
+use serde_json::Value;
+use sqlx::Executor as _;
 use tokio::time::timeout;
 
 use crate::admin::Operator;
@@ -26,8 +29,8 @@ async fn newest_link(service: &Service, subject: &str) -> String {
     token_of(newest.expect("a mail"))
 }
 
-#[tokio::test]
-async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
+/// A database with rows that nobody asks for.
+async fn filled() -> Database {
     let database = Database::migrated().await;
     let fill = format!(
         r#"
@@ -53,6 +56,68 @@ async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
         "#
     );
     database.execute(&fill).await;
+    database
+}
+
+/// The names of the tables that a plan, or a part of one, reads from end to end.
+fn read_whole(plan: &Value, tables: &mut Vec<String>) {
+    if plan["Node Type"] == "Seq Scan" && plan["Schema"] == "people" {
+        tables.push(plan["Relation Name"].as_str().unwrap_or_default().to_owned());
+    }
+    let parts = plan["Plans"].as_array().into_iter().flatten();
+    parts.for_each(|part| read_whole(part, tables));
+}
+
+#[tokio::test]
+async fn the_plan_of_every_statement_reads_no_table_from_end_to_end() {
+    let database = filled().await;
+    let mut connection = database.connect().await;
+    // The plan for any value, which a connection keeps.
+    connection
+        .execute("SET plan_cache_mode = force_generic_plan")
+        .await
+        .unwrap();
+    let (mut whole, mut checked) = (Vec::new(), 0);
+    // As `cargo sqlx prepare` wrote them down: every statement that is checked at compile time.
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.sqlx")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        let prepared: Value = serde_json::from_str(&text).unwrap();
+        let statement = prepared["query"].as_str().unwrap();
+        let parameters = prepared["describe"]["parameters"]["Left"]
+            .as_array()
+            .unwrap()
+            .len();
+        let values = vec!["NULL"; parameters].join(", ");
+        let values = if parameters == 0 {
+            values
+        } else {
+            format!("({values})")
+        };
+        connection
+            .execute(&*format!("PREPARE checked AS {statement}"))
+            .await
+            .unwrap();
+        let explained: Value =
+            sqlx::query_scalar(&format!("EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE checked{values}"))
+                .persistent(false)
+                .fetch_one(&mut connection)
+                .await
+                .expect(statement);
+        connection.execute("DEALLOCATE checked").await.unwrap();
+        let mut tables = Vec::new();
+        read_whole(&explained[0]["Plan"], &mut tables);
+        checked += usize::from(statement.contains("people."));
+        if !tables.is_empty() {
+            whole.push((tables, statement.to_owned()));
+        }
+    }
+    assert!(checked > 20, "{checked}");
+    assert_eq!(whole, []);
+}
+
+#[tokio::test]
+async fn no_request_reads_a_table_or_an_index_from_end_to_end() {
+    let database = filled().await;
     let service = Service::on(database.clone(), &FAST);
     let operator = Operator::of(&database);
     for n in 0..REQUESTS {

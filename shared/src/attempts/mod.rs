@@ -315,13 +315,13 @@ pub async fn purge(executor: impl PgExecutor<'_>, most: u32) -> Result<u64, sqlx
     let removed = sqlx::query!(
         r#"
         DELETE FROM people.attempt
-        WHERE key IN (
+        WHERE key = ANY (ARRAY(
             SELECT key FROM people.attempt
             WHERE forgotten_at < now()
             ORDER BY forgotten_at
             LIMIT $1
             FOR UPDATE SKIP LOCKED
-        )
+        ))
         "#,
         i64::from(most),
     )

@@ -44,7 +44,8 @@ impl Instance {
     pub async fn start(name: &str, settings: &[(&str, &str)], event: &str) -> (Self, f64, f64) {
         let (mut instance, started) = Self::spawn(name, settings, Some(event)).await;
         let polled = instance.poll().await;
-        let answered = instance.answer().await;
+        let (answered, answer) = instance.answer().await;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
         instance.poll().await;
         (
             instance,
@@ -98,11 +99,18 @@ impl Instance {
         (instance, started)
     }
 
-    /// Sends an event and waits for the response.
+    /// Sends an event and waits for the response, which must be a success.
     pub async fn invoke(&mut self, event: &str) {
+        let answer = self.ask(event).await;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    }
+
+    /// Sends an event and waits for the response.
+    pub async fn ask(&mut self, event: &str) -> Value {
         self.events.send(event.to_owned()).expect("the API is there");
-        self.answer().await;
+        let (_, answer) = self.answer().await;
         self.poll().await;
+        answer
     }
 
     async fn poll(&mut self) -> Instant {
@@ -112,12 +120,9 @@ impl Instance {
         }
     }
 
-    async fn answer(&mut self) -> Instant {
+    async fn answer(&mut self) -> (Instant, Value) {
         match self.call().await {
-            (answered, Call::Response(answer)) => {
-                assert_eq!(answer["statusCode"], 200, "{answer}");
-                answered
-            }
+            (answered, Call::Response(answer)) => (answered, answer),
             (_, Call::Next) => panic!("no answer"),
         }
     }
