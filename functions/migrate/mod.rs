@@ -1,11 +1,11 @@
-//! Runs the migrations as the owner from inside the database's network, and maintains the role that the other functions
+//! Runs the migrations as the owner from inside the database's network, and maintains the roles that the other functions
 //! use. Invoked by the pipeline with any event before new code receives traffic. Idempotent, and safe to run concurrently.
 
 use serde::Serialize;
 use shared::aws::{Aws, AwsError};
 use shared::config::{ConfigError, DatabaseConfig, Environment};
 use shared::database::{Database, Migration, MigrationError};
-use shared::roles::{Role, SignIn};
+use shared::roles::{Access, Role, SignIn};
 use thiserror::Error;
 
 /// The result.
@@ -15,8 +15,11 @@ pub struct Report {
     pub applied: Vec<i64>,
     /// The newest version applied.
     pub version: i64,
-    /// The role that was created or brought up to date.
+    /// The application role, which was created or brought up to date.
     pub role: String,
+    /// The same of functions that need no password hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limited_role: Option<String>,
     /// Changes to the tables of an earlier back end.
     pub adopted: Vec<String>,
     /// What is left to somebody with more privileges than the owner.
@@ -43,19 +46,31 @@ pub enum Failure {
 /// - `APPLICATION_SECRET_ARN`: the secret of the application role, a JSON object with `username` and `password`. Without
 ///   it the role authenticates with IAM.
 /// - `APPLICATION_ROLE`: its name, if the secret does not contain one; default `people_app`.
+/// - `LIMITED_ROLE`: with IAM, the role of functions that need no password hash; without it, there is none.
 ///
 /// # Errors
 /// A message for the log of the pipeline, without secrets.
 pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
     let database = Database::new(DatabaseConfig::from_environment(environment)?);
     let (role, sign_in) = application_role(environment).await?;
+    let limited_role = match sign_in {
+        SignIn::Iam => environment.text("LIMITED_ROLE").map(str::to_owned),
+        SignIn::Password(_) => None,
+    };
+    let mut roles = vec![Role {
+        name: &role,
+        sign_in: &sign_in,
+        access: Access::All,
+    }];
+    roles.extend(limited_role.as_deref().map(|name| Role {
+        name,
+        sign_in: &sign_in,
+        access: Access::Limited,
+    }));
     let migration = Migration {
         // Invoking it on an earlier back end's database is a request to adopt it.
         adopt: true,
-        role: Some(Role {
-            name: &role,
-            sign_in: &sign_in,
-        }),
+        roles: &roles,
         ..Migration::default()
     };
     // If this fails, the run reports the error in more detail.
@@ -65,6 +80,7 @@ pub async fn handle(environment: &Environment) -> Result<Report, Failure> {
         applied: migrated.applied,
         version: migrated.version,
         role,
+        limited_role,
         adopted: migrated.adopted,
         left_to_do: migrated.left_to_do,
     })

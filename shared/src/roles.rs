@@ -1,5 +1,5 @@
-//! The application role, as which the deployed functions connect: it can read and write the rows of `people`, and nothing
-//! else.
+//! The roles as which the deployed functions connect. The application role can read and write the rows of `people`, and
+//! nothing else; the limited role, of functions that need no password hash, cannot even read those.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,12 +16,24 @@ pub enum SignIn {
     Iam,
 }
 
-/// The application role.
+/// What a role may do with the rows of `people`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read and write all of them.
+    All,
+    /// What the functions do that need no password hash: read users but their hashes, change profiles, read, end and delete
+    /// sessions, delete counters and messages. It can neither create users and sessions nor learn or set a hash.
+    Limited,
+}
+
+/// A role.
 pub struct Role<'a> {
     /// Its name.
     pub name: &'a str,
     /// How it authenticates.
     pub sign_in: &'a SignIn,
+    /// What it may do.
+    pub access: Access,
 }
 
 /// Human-readable list of what prevents the owner from creating the role. To be called before anything is changed.
@@ -116,21 +128,52 @@ pub async fn grant(
             "ALTER ROLE {name} IN DATABASE {database} SET {setting} = {value}"
         ));
     }
-    let relations: Vec<String> = relations
-        .iter()
-        .map(|relation| format!("people.{}", quoted(relation)))
-        .collect();
-    let relations = relations.join(", ");
     statements.push(format!(
         "GRANT CONNECT ON DATABASE {database} TO {name};
          GRANT USAGE ON SCHEMA people TO {name};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON {relations} TO {name};
-         GRANT USAGE ON ALL SEQUENCES IN SCHEMA people TO {name};
-         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA people TO {name};
          GRANT SELECT ON people._sqlx_migrations TO {name}"
     ));
+    statements.push(match role.access {
+        Access::All => {
+            let relations: Vec<String> = relations
+                .iter()
+                .map(|relation| format!("people.{}", quoted(relation)))
+                .collect();
+            let relations = relations.join(", ");
+            format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON {relations} TO {name};
+                 GRANT USAGE ON ALL SEQUENCES IN SCHEMA people TO {name};
+                 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA people TO {name}"
+            )
+        }
+        Access::Limited => limited(&name, &readable_columns(&mut *connection).await?),
+    });
     connection.execute(&*statements.join(";\n")).await?;
     revoke_from_public(connection, &database).await
+}
+
+/// The columns of a user but the hash, also those that a later migration adds.
+async fn readable_columns(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT string_agg(quote_ident(attname), ', ') AS "columns!" FROM pg_attribute
+        WHERE attrelid = 'people."user"'::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'password_hash'
+        "#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+fn limited(name: &str, readable: &str) -> String {
+    // Locking a row takes the right to UPDATE a column. The view's cannot be updated; rows of the others can be deleted anyway.
+    format!(
+        "GRANT SELECT ({readable}), UPDATE (user_name, country, job, phone, init_cn_level) ON people.\"user\" TO {name};
+         GRANT SELECT, UPDATE (logout_time, last_seen), DELETE ON people.user_session TO {name};
+         GRANT SELECT, UPDATE (last_seen) ON people.live_session TO {name};
+         GRANT SELECT, UPDATE (key), DELETE ON people.attempt TO {name};
+         GRANT SELECT, UPDATE (network), DELETE ON people.known_network TO {name};
+         GRANT SELECT, UPDATE (outbox_id), DELETE ON people.outbox TO {name}"
+    )
 }
 
 /// Returns what could not be revoked: that takes the owner of the schema or of the database.

@@ -24,12 +24,6 @@ HOURS = 730  # in a month
 SECONDS = HOURS * 3600
 
 
-def traces(requests, share):
-    """How many of a month's requests are traced, if they are spread evenly."""
-    first_of_a_second = min(requests, SECONDS)
-    return first_of_a_second + share * (requests - first_of_a_second)
-
-
 def in_steps(amount, steps):
     """The price of an amount whose parts up to each limit have different prices."""
     price, below = 0.0, 0
@@ -62,12 +56,11 @@ def service(month, data):
         "functions, requests": requests / 1e6 * price["invocation"],
         "functions, time": gb_seconds * price["duration"],
         "logs": requests * log_gb * price["logs"],
-        "traces": traces(requests, functions["traced_share"]) / 1e6 * price["trace"],
         f"{counts['alarms']} alarms, {counts['metrics']} metrics": counts["alarms"] * price["alarm"]
         + counts["metrics"] * price["metric"],
         f"{counts['secrets']} secrets, and reading them": counts["secrets"] * price["secret"]
         + cold * functions["secrets_per_cold_start"] / 1e6 * price["secret_read"],
-        "`outbox`, `courier`, `purge`": scheduled / 1e6 * (price["invocation"] + price["trace"])
+        "`outbox`, `courier`, `purge`": scheduled / 1e6 * price["invocation"]
         + scheduled_gb_seconds * price["duration"]
         + scheduled * log_gb * price["logs"],
     }
@@ -99,14 +92,15 @@ def database(month, data):
 
 
 def beside_database(data):
-    """What the stack creates besides its database, in USD a month. Without a way to the internet, Secrets Manager needs an
+    """What the database's stack creates besides the database, in USD a month. Without a way to the internet, Secrets Manager needs an
     endpoint in each of two zones."""
     price = {name: entry["usd"] for name, entry in data["prices"].items()}
     counts = data["template"]["database"]
     return {
         "VPC endpoint for Secrets Manager, two zones": 2 * HOURS * price["endpoint"],
-        f"{counts['alarms']} alarms, {counts['secrets']} secret": counts["alarms"] * price["alarm"]
-        + counts["secrets"] * price["secret"],
+        f"{counts['alarms']} alarms, {counts['secrets']} secret, {counts['keys']} key": counts["alarms"] * price["alarm"]
+        + counts["secrets"] * price["secret"]
+        + counts["keys"] * price["key"],
     }
 
 
@@ -192,7 +186,7 @@ def tables(data, cpu):
             bold("without a database", our_part),
             *(row(name, [usd] * len(months)) for name, usd in beside.items()),
             row(f"database: {sizes_of_database}", databases),
-            bold("with a database created by the stack", our_all),
+            bold("with a database", our_all),
         ],
     )
     lines += ["**The former back end in containers**, in USD a month:", ""]

@@ -7,17 +7,13 @@ import unittest
 import costs
 
 DATA = tomllib.loads(pathlib.Path(__file__).with_name("prices.toml").read_text())
-MONTH = {"requests": 1_000_000, "cold_share": 0, "database": "db.t4g.micro", "storage_gb": 20, "database_zones": 1}
+MONTH = {"requests": 1_000_000, "cold_share": 0, "database": "db.t4g.small", "storage_gb": 20, "database_zones": 1}
 
 
 class Costs(unittest.TestCase):
     def test_each_part_of_an_amount_has_the_price_of_its_step(self):
         steps = [[10, 0], [100, 2], [float("inf"), 1]]
         self.assertEqual([costs.in_steps(amount, steps) for amount in (0, 10, 11, 100, 150)], [0, 0, 2, 180, 230])
-
-    def test_one_request_of_each_second_is_traced_and_a_share_of_the_others(self):
-        self.assertEqual(costs.traces(1000, 0.05), 1000)
-        self.assertAlmostEqual(costs.traces(costs.SECONDS * 3, 0.05), costs.SECONDS * 1.1)
 
     def test_functions_are_priced_by_requests_and_by_memory_times_time(self):
         rows = costs.service(MONTH, DATA | {"template": {"alarms": 10, "metrics": 2, "secrets": 3}})

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use axum::http::Method;
 use functions::job;
 use serde_json::json;
 use shared::config::Environment;
 use shared::database::Migration;
-use shared::roles::SignIn;
+use shared::roles::{Access, SignIn};
 use shared::telemetry;
 use sqlx::Executor as _;
 use uuid::Uuid;
@@ -48,12 +49,17 @@ impl Role {
 
     /// Sets a password for the role. Returns what the owner could not do.
     async fn sign_in_with(&self, password: &str) -> Vec<String> {
+        self.sign_in_for(Access::All, password).await
+    }
+
+    async fn sign_in_for(&self, access: Access, password: &str) -> Vec<String> {
         let sign_in = SignIn::Password(password.to_owned().into());
         let migration = Migration {
-            role: Some(shared::roles::Role {
+            roles: &[shared::roles::Role {
                 name: &self.name,
                 sign_in: &sign_in,
-            }),
+                access,
+            }],
             ..Migration::default()
         };
         let migrated = migration.run(&self.database.options()).await;
@@ -62,7 +68,11 @@ impl Role {
 
     /// The same database, as this role with a password.
     async fn sign_in(&self) -> Database {
-        self.sign_in_with("a password of the application").await;
+        self.sign_in_with_access(Access::All).await
+    }
+
+    async fn sign_in_with_access(&self, access: Access) -> Database {
+        self.sign_in_for(access, "a password of the application").await;
         let (_, place) = self.database.url.split_once('@').unwrap();
         Database {
             url: format!(
@@ -94,6 +104,26 @@ async fn it_migrates_creates_the_role_and_reports_it_and_a_second_run_does_nothi
     assert_eq!(role.migrate().await, report(&all));
     assert_eq!(role.migrate().await, report(&[]));
     let member = format!("SELECT pg_has_role('{}', 'rds_iam', 'MEMBER')", role.name);
+    assert_eq!(role.database.text(&member).await.as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn with_iam_it_also_creates_the_limited_role() {
+    let role = Role::new().await;
+    make_rds_iam(&role.database).await;
+    let limited = format!("{}_l", role.name);
+    let environment: Environment = [
+        ("DATABASE_URL", &*role.database.url),
+        ("APPLICATION_ROLE", &*role.name),
+        ("LIMITED_ROLE", &*limited),
+    ]
+    .into_iter()
+    .collect();
+    let report = functions::migrate::handle(&environment)
+        .await
+        .expect("it migrates");
+    assert_eq!(report.limited_role.as_deref(), Some(&*limited));
+    let member = format!("SELECT pg_has_role('{limited}', 'rds_iam', 'MEMBER')");
     assert_eq!(role.database.text(&member).await.as_deref(), Some("true"));
 }
 
@@ -151,6 +181,75 @@ async fn the_service_works_as_the_application_role_which_can_only_change_rows_of
 }
 
 #[tokio::test]
+async fn functions_that_need_no_hash_work_as_a_role_that_cannot_read_one() {
+    let role = Role::new().await;
+    let limited = role.sign_in_with_access(Access::Limited).await;
+    let service = Service::on(role.database.clone(), &[]);
+    let token = service.token_of_new_user("alice").await;
+    let other = service.log_in("alice", PASSWORD).await.access_token();
+    let third = service.log_in("alice", PASSWORD).await.access_token();
+
+    let limited_service = Service::on(limited.clone(), &[("SESSION_IDLE_MINUTES", "60")]);
+    // So that the session notes that it was seen.
+    role.database
+        .execute("UPDATE people.user_session SET last_seen = now() - interval '30 minutes'")
+        .await;
+    let me = limited_service.get("/auth/me", &token).await;
+    assert_eq!(me.status, 200, "{me:?}");
+    assert_eq!(limited_service.get("/health", "").await.status, 200);
+    let profile =
+        json!({ "user_name": "A", "country": "DE", "job": "J", "phone": "1", "init_cn_level": "HSK1" });
+    let changed = limited_service
+        .call_as(Method::PATCH, "/auth/me", &token, &profile)
+        .await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let listed = limited_service.sessions(&token).await.json();
+    let sessions = listed["data"]["sessions"].as_array().expect("a list").clone();
+    assert_eq!(sessions.len(), 3);
+    let one = sessions.iter().find(|session| session["current"] == false);
+    let one = one.expect("another session")["session_id"]
+        .as_str()
+        .expect("an id");
+    assert_eq!(limited_service.end_session(&token, one).await.status, 200);
+    assert_eq!(limited_service.end_other_sessions(&token).await.status, 200);
+    for ended in [&other, &third] {
+        assert_eq!(limited_service.get("/auth/me", ended).await.status, 401);
+    }
+    let event = include_str!("../events/authorizer-http.json");
+    let decision = limited_service.authorize(&event.replace("TOKEN", &token)).await;
+    assert_eq!(decision.expect("a decision")["isAuthorized"], true);
+    assert_eq!(limited_service.log_out(&token).await.status, 200);
+    let environment = [("DATABASE_URL", &*limited.url), ("SESSION_RETENTION_DAYS", "0")];
+    let purged = functions::purge::handle(&environment.into_iter().collect()).await;
+    assert_eq!(json!(purged.expect("it purges"))["sessions"], 3);
+
+    let mut connection = limited.connect().await;
+    for forbidden in [
+        "SELECT password_hash FROM people.\"user\"",
+        "SELECT * FROM people.\"user\"",
+        "SELECT FROM people.\"user\" WHERE password_hash LIKE '$argon2%'",
+        "UPDATE people.\"user\" SET password_hash = 'x'",
+        "UPDATE people.\"user\" SET password_version = 1",
+        "UPDATE people.\"user\" SET roles = '{admin}'",
+        "UPDATE people.\"user\" SET email = 'x@example.com'",
+        "INSERT INTO people.\"user\" (userid) VALUES ('mallory')",
+        "DELETE FROM people.\"user\"",
+        "INSERT INTO people.user_session (session_id, expires_at) VALUES (gen_random_uuid(), now())",
+        "UPDATE people.user_session SET expires_at = 'infinity'",
+        "INSERT INTO people.outbox (kind) VALUES ('reset')",
+        "SELECT people.hash_kinds(1)",
+        "CREATE TABLE people.mine (id int)",
+        "CREATE TABLE public.mine (id int)",
+    ] {
+        let error = connection.execute(forbidden).await.expect_err(forbidden);
+        let code = error
+            .as_database_error()
+            .and_then(|error| error.code().map(String::from));
+        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
+    }
+}
+
+#[tokio::test]
 async fn the_password_of_the_role_is_replaced_when_it_changes() {
     let role = Role::new().await;
     make_rds_iam(&role.database).await;
@@ -198,10 +297,11 @@ const OLD_DEFAULTS: &str = "GRANT CREATE ON SCHEMA public TO PUBLIC";
 async fn migrate_as(owner: &Database, role: &str) -> Result<Vec<String>, shared::database::MigrationError> {
     let sign_in = SignIn::Password("a password of the application".to_owned().into());
     let migration = Migration {
-        role: Some(shared::roles::Role {
+        roles: &[shared::roles::Role {
             name: role,
             sign_in: &sign_in,
-        }),
+            access: Access::All,
+        }],
         ..Migration::default()
     };
     Ok(migration.run(&owner.options()).await?.left_to_do)

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Checks what template.yaml expands to, once for each kind of database.
+"""Checks what template.yaml and the templates in deploy/ expand to.
 
     python tests/template/test_template.py
 
-It needs the Python packages that `pip install aws-sam-cli` brings (samtranslator), and no network.
+It needs the Python packages that `pip install aws-sam-cli` brings, and no network.
 """
 
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    from samcli.cli.types import CfnParameterOverridesType
     from samtranslator.translator.transform import transform
     from samtranslator.yaml_helper import yaml_parse
 
@@ -34,17 +34,26 @@ PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::StackName": ST
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
 COMMON = {"CorsOrigins": "https://app.example.com,http://localhost:5173"}
 OWNER = {"DatabaseOwnerSecretArn": SECRET + "owner"}
-CREATED = {"CreateDatabase": "true", "VpcId": "vpc-0123456789abcdef0",
-           "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1"}
+NETWORK = {"SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1", "SecurityGroupIds": "sg-0123456789abcdef0"}
+IAM = {**OWNER, **NETWORK, "DatabaseHost": "db.example.com", "DatabaseResourceId": "db-ABC"}
 MAIL = {"MailFrom": "People <no-reply@example.com>", "AppResetUrl": "https://app.example.com/reset",
         "AppEmailUrl": "https://app.example.com/email"}
 SCENARIOS = {
     "a secret": {**OWNER, "DatabaseSecretArn": SECRET + "application", **MAIL, "CreateMailIdentity": "false"},
-    "IAM": {**OWNER, "DatabaseHost": "db.example.com", "DatabaseResourceId": "db-ABC",
-            "SubnetIds": CREATED["SubnetIds"], "SecurityGroupIds": "sg-0123456789abcdef0"},
-    "created": {**CREATED, **MAIL},
-    "created behind a proxy": {**CREATED, "CreateProxy": "true", "SigningKey": "green", "RegisterConcurrency": "none",
-                               "ServeDocs": "false"},
+    "IAM": {**IAM, **MAIL},
+    "a proxy": {**IAM, "DatabaseHost": "proxy.example.com", "DatabaseResourceId": "prx-DEF", "DatabasePooler": "transaction",
+                "PreviousDatabaseResourceId": "db-ABC", "SecretsKmsKeyArn": "arn:aws:kms:key", "SigningKey": "green",
+                "RegisterConcurrency": "none", "ServeDocs": "false", "DomainName": "api.example.com",
+                "CertificateArn": "arn:aws:acm:certificate", "TrustedProxySecretArn": SECRET + "header",
+                "PermissionsBoundary": "arn:aws:iam::123456789012:policy/boundary"},
+}
+DATABASE = {"VpcId": "vpc-0123456789abcdef0", "SubnetIds": NETWORK["SubnetIds"]}
+DATABASES = {
+    "instance": DATABASE,
+    "instance with everything": {**DATABASE, "Proxy": "true", "SecretsEndpoint": "true", "VpcCidr": "10.0.0.0/16",
+                                 "Standby": "true", "BackupRegion": "eu-west-1", "BackupRegionKmsKeyArn": "arn:aws:kms:key"},
+    "aurora": {**DATABASE, "Kind": "aurora", "Class": "db.r8g.large", "Standby": "true"},
+    "serverless": {**DATABASE, "Kind": "serverless", "Proxy": "true"},
 }
 FUNCTIONS = {function["name"].capitalize(): function for function in functions()}
 ROUTED = {name for name, function in FUNCTIONS.items() if function["routes"]}
@@ -57,20 +66,29 @@ MAIL_ROUTES = {("post", path) for path in ("/auth/forgot", "/auth/reset", "/auth
 DOCS = {"Page": ("get", "/docs"), "Files": ("get", "/docs/{file}"), "Description": ("get", "/openapi.json")}
 # Invoked every hour and every minute.
 SCHEDULED = {"Purge": "rate(1 hour)", "Outbox": "rate(1 minute)"}
+# Connect as a role that cannot read password hashes.
+LIMITED = {"Logout", "Me", "Account", "Health", "Authorizer", "Purge"}
 # Never more than one instance.
 SINGLE = {"Outbox", "Admin"}
 # Without a database, so outside of the VPC.
-OUTSIDE = {"Docs", "Courier"}
+OUTSIDE = {"Docs", "Courier", "Verify"}
+# Versions and a gradual shift of traffic.
+SHIFTED = SERVING | {"Docs"}
 GATEWAY_TIMEOUT = 30
 HANDLER_DEADLINE = 10
 
-# The only statements with a wildcard: actions without resource-level permissions, or for which AWS documents it.
+# The only statements with a wildcard: actions without resource-level permissions, or for which AWS documents it; and the
+# versions of this stack's functions.
 WILDCARDS = [
-    ("TracePolicy", "Allow", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),
     ("NetworkPolicy", "Allow", ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"], ["*"]),
     ("NetworkPolicy", "Allow",
      ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:AssignPrivateIpAddresses",
-      "ec2:UnassignPrivateIpAddresses"], [f"arn:aws:ec2:{REGION}:{ACCOUNT}:*/*"]),
+      "ec2:UnassignPrivateIpAddresses"], [f"arn:aws:ec2:{REGION}:*:*/*"]),
+    ("VerifyPolicy", "Allow", ["lambda:InvokeFunction"], [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-*:*"]),
+    ("VerifyPolicy", "Allow", ["codedeploy:GetDeployment", "codedeploy:PutLifecycleEventHookExecutionStatus"],
+     [f"arn:aws:codedeploy:{REGION}:{ACCOUNT}:deploymentgroup:{STACK}-*/*"]),
+    ("VerifyPolicy", "Allow", ["codedeploy:GetApplicationRevision"],
+     [f"arn:aws:codedeploy:{REGION}:{ACCOUNT}:application:{STACK}-*"]),
 ]
 # The only AWS managed policy: what CodeDeploy needs, as SAM attaches it.
 MANAGED = {"arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda"}
@@ -86,19 +104,47 @@ class NoPolicies:
 NO_VALUE = object()
 
 
+def expand(node, **values):
+    """Expands Fn::ForEach as https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-foreach.html
+    describes it."""
+    if isinstance(node, str):
+        return re.sub(r"\$\{(\w+)}", lambda match: values.get(match.group(1), match.group(0)), node)
+    if isinstance(node, list):
+        return [expand(value, **values) for value in node]
+    if not isinstance(node, dict):
+        return node
+    if set(node) == {"Ref"} and isinstance(node["Ref"], str) and node["Ref"] in values:
+        return values[node["Ref"]]
+    expanded = {}
+    for key, value in node.items():
+        if key.startswith("Fn::ForEach::"):
+            identifier, collection, body = value
+            for element in collection:
+                expanded |= expand(body, **values, **{identifier: element})
+        else:
+            expanded[expand(key, **values)] = expand(value, **values)
+    return expanded
+
+
 class Expanded:
     """The template as CloudFormation would deploy it with these parameters. Resource attributes stay symbolic."""
 
-    def __init__(self, parameters):
-        template = yaml_parse((ROOT / "template.yaml").read_text())
-        for resource in template["Resources"].values():
-            if "CodeUri" in resource.get("Properties", {}):
-                resource["Properties"]["CodeUri"] = "s3://bucket/key"
+    def __init__(self, parameters, path="template.yaml"):
+        self.path = path
+        template = yaml_parse((ROOT / path).read_text())
         declared = template["Parameters"]
         self.parameters = {name: str(about["Default"]) for name, about in declared.items() if "Default" in about}
-        self.parameters |= COMMON | parameters
+        self.parameters |= parameters
         assert set(self.parameters) == set(declared), "a parameter without a value"
-        self.raw = transform(template, dict(self.parameters), NoPolicies())
+        if path == "template.yaml":
+            for resource in template["Resources"].values():
+                if "CodeUri" in resource["Properties"]:
+                    resource["Properties"]["CodeUri"] = "s3://bucket/key"
+            template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+            template = transform(template, dict(self.parameters), NoPolicies())
+        else:
+            template = expand(template)
+        self.raw = template
         self.conditions = self.raw["Conditions"]
         self.present = {name for name, resource in self.raw["Resources"].items()
                         if "Condition" not in resource or self.holds(resource["Condition"])}
@@ -109,6 +155,12 @@ class Expanded:
     def holds(self, condition):
         return self.resolve(self.conditions[condition])
 
+    @functools.cache
+    def nested(self, name):
+        """A template that is a part of this one."""
+        properties = self.resources[name]["Properties"]
+        return Expanded({key: str(value) for key, value in properties["Parameters"].items()}, properties["TemplateURL"])
+
     def of_type(self, kind):
         return {name: resource["Properties"] for name, resource in self.resources.items() if resource["Type"] == kind}
 
@@ -118,7 +170,8 @@ class Expanded:
         if name == "AWS::NoValue":
             return NO_VALUE
         if name in self.parameters:
-            return self.parameters[name]
+            value = self.parameters[name]
+            return value.split(",") if re.match("List<|CommaDelimitedList", self.raw["Parameters"][name]["Type"]) else value
         assert name in self.present, f"refers to {name}, which does not exist"
         return f"<{name}>"
 
@@ -145,13 +198,13 @@ class Expanded:
             (name, argument), = node.items()
             match name:
                 case "Ref":
-                    return self.ref(argument)
+                    return self.ref(self.resolve(argument))
                 case "Condition" if isinstance(argument, str):
                     return self.holds(argument)
                 case "Fn::If":
                     return self.resolve(argument[1] if self.holds(argument[0]) else argument[2])
                 case "Fn::GetAtt":
-                    return self.attribute(".".join(argument) if isinstance(argument, list) else argument)
+                    return self.attribute(".".join(self.resolve(argument)) if isinstance(argument, list) else argument)
                 case "Fn::Sub":
                     return self.substitute(argument)
                 case "Fn::Equals":
@@ -167,6 +220,9 @@ class Expanded:
                     return self.resolve(argument[1]).split(argument[0])
                 case "Fn::Join":
                     return argument[0].join(map(str, self.resolve(argument[1])))
+                case "Fn::FindInMap":
+                    name, first, second = map(self.resolve, argument)
+                    return self.raw["Mappings"][name][first][second]
                 case "Fn::Select":
                     values = self.resolve(argument[1])
                     return values[int(argument[0])] if int(argument[0]) < len(values) else f"<part of {values}>"
@@ -193,24 +249,31 @@ class Template(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.source = yaml_parse((ROOT / "template.yaml").read_text())
-        cls.stacks = {name: Expanded(parameters) for name, parameters in SCENARIOS.items()}
+        cls.stacks = {name: Expanded(COMMON | parameters) for name, parameters in SCENARIOS.items()}
+        cls.alarms = cls.stacks["IAM"].nested("Alarms")
+        cls.databases = {name: Expanded(parameters, "deploy/database.yaml") for name, parameters in DATABASES.items()}
 
     def statements(self, stack):
         """Every statement of every policy, with the resource that it is in."""
-        for name, role in stack.of_type("AWS::IAM::Role").items():
+        roles = stack.nested("Roles")
+        self.assertEqual((stack.of_type("AWS::IAM::Role"), stack.of_type("AWS::IAM::ManagedPolicy")), ({}, {}))
+        for name, role in roles.of_type("AWS::IAM::Role").items():
             for policy in role.get("Policies", []):
                 for statement in policy["PolicyDocument"]["Statement"]:
                     yield name, statement
-        for name, policy in stack.of_type("AWS::IAM::ManagedPolicy").items():
+        for name, policy in roles.of_type("AWS::IAM::ManagedPolicy").items():
             for statement in policy["PolicyDocument"]["Statement"]:
                 yield name, statement
 
     def allowed(self, stack, function):
         """What a function's role may do: action → resources."""
-        role = stack.of_type("AWS::IAM::Role")[f"{function}Role"]
+        roles = stack.nested("Roles")
+        role = roles.resources[f"{function.lower()}Role"]["Properties"]
         documents = [policy["PolicyDocument"] for policy in role["Policies"]]
-        for reference in role["ManagedPolicyArns"]:
-            documents.append(stack.resources[reference.strip("<>")]["Properties"]["PolicyDocument"])
+        for reference in role.get("ManagedPolicyArns", []):
+            documents.append(roles.resources[reference.strip("<>")]["Properties"]["PolicyDocument"])
+        documents += [policy["PolicyDocument"] for policy in roles.of_type("AWS::IAM::ManagedPolicy").values()
+                      if f"<{function.lower()}Role>" in policy.get("Roles", [])]
         may = {}
         for document in documents:
             for statement in document["Statement"]:
@@ -220,7 +283,7 @@ class Template(unittest.TestCase):
         return may
 
     def docs(self, stack):
-        """The function Docs, where it is deployed."""
+        """The function Docs, where it has routes."""
         return {"Docs"} if stack.parameters["ServeDocs"] == "true" else set()
 
     # --- Functions and directories
@@ -230,14 +293,28 @@ class Template(unittest.TestCase):
                     if resource["Type"] == "AWS::Serverless::Function"}
         directories = {path.parent.name for path in (ROOT / "functions").glob("*/main.rs")}
         self.assertEqual({function["name"] for function in FUNCTIONS.values()}, directories)
+        verify = declared.pop("Verify")
         self.assertEqual(set(declared), set(FUNCTIONS), "template.yaml declares other functions than functions/lib.rs lists")
         manifest = tomllib.loads((ROOT / "functions/Cargo.toml").read_text())
         self.assertEqual({binary["name"] for binary in manifest["bin"]}, directories, "functions/Cargo.toml")
+        self.assertEqual(self.source["Globals"]["Function"]["CodeUri"], "functions")
         for name, resource in declared.items():
-            binary = name.lower()
-            self.assertEqual(resource["Properties"]["CodeUri"], "functions")
             self.assertEqual(resource["Metadata"],
-                             {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": binary}})
+                             {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": name.lower()}})
+        # Python needs no build, but a file and a function in it.
+        module, function = verify["Properties"]["Handler"].split(".")
+        source = (ROOT / verify["Properties"]["CodeUri"] / f"{module}.py").read_text()
+        self.assertIn(f"def {function}(", source)
+
+    def test_the_template_is_short_and_so_is_one_more_function(self):
+        lines = (ROOT / "template.yaml").read_text().splitlines()
+        self.assertLess(len(lines), 1000)
+        start = lines.index("  Logout:")
+        own = lines[start:lines.index("", start)]
+        elsewhere = [line for path in ("template.yaml", "deploy/roles.yaml", "deploy/alarms.yaml")
+                     for line in (ROOT / path).read_text().splitlines()
+                     if re.search(r"\blogout|Logout|/auth/logout", line) and line not in own]
+        self.assertLessEqual(len(own) + len(elsewhere), 40)
 
     def test_binaries_unwind_after_a_panic(self):
         # Unless the profile says so itself, cargo-lambda builds with panic=abort, and a panic would end the instance.
@@ -254,12 +331,13 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_functions_run_on_amazon_linux_2023_and_time_out_before_the_gateway(self, stack):
         functions = stack.of_type("AWS::Lambda::Function")
-        self.assertEqual(set(functions), set(FUNCTIONS) - {"Docs"} | self.docs(stack))
+        self.assertEqual(set(functions), {*FUNCTIONS, "Verify"})
         for name, function in functions.items():
-            self.assertEqual(function["Runtime"], "provided.al2023")
+            self.assertEqual(function["Runtime"], "python3.13" if name == "Verify" else "provided.al2023")
             self.assertEqual(function["Architectures"], ["x86_64"])
-            self.assertEqual(function["TracingConfig"], {"Mode": "Active"})
-            if name in SERVING | {"Docs"}:
+            # Our lines have what a trace would show, and a trace costs more than a request.
+            self.assertNotIn("TracingConfig", function)
+            if name in SHIFTED:
                 self.assertGreater(function["Timeout"], HANDLER_DEADLINE)
                 self.assertLess(function["Timeout"], GATEWAY_TIMEOUT)
                 self.assertLessEqual(function["MemorySize"], 1769)
@@ -267,22 +345,30 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_functions_that_hash_have_a_whole_vcpu_and_limits_apply(self, stack):
         for name, function in stack.of_type("AWS::Lambda::Function").items():
-            hashes = "passwords" in FUNCTIONS[name]["needs"]
+            hashes = name in FUNCTIONS and "passwords" in FUNCTIONS[name]["needs"]
             self.assertEqual(function["MemorySize"], 1769 if hashes else 256)
             limit = "1" if name in SINGLE else stack.parameters.get(f"{name}Concurrency", "none")
             self.assertEqual(str(function.get("ReservedConcurrentExecutions", "none")), limit)
 
     def test_in_an_account_with_a_small_limit_no_concurrency_is_reserved(self):
         none = {f"{name}Concurrency": "none" for name in SERVING}
-        for function in Expanded(CREATED | none).of_type("AWS::Lambda::Function").values():
+        for function in Expanded(COMMON | IAM | none).of_type("AWS::Lambda::Function").values():
             self.assertNotIn("ReservedConcurrentExecutions", function)
 
-    def test_the_concurrency_limits_fit_the_smallest_database(self):
-        # db.t4g.micro: about 80 connections, of which RDS reserves a few. Migrate and Purge take one each, as the single ones.
-        parameters = self.stacks["created"].parameters
+    def test_two_versions_of_all_functions_fit_the_connections_of_the_smallest_database(self):
+        # db.t4g.small: 190 connections, of which RDS and administrators take five. Migrate, purge and the single ones: one each.
+        parameters = self.stacks["IAM"].parameters
         limits = sum(int(parameters[f"{name}Concurrency"]) for name in SERVING)
-        self.assertLessEqual(limits + 2 + len(SINGLE), 70)
-        self.assertIn(f" = {limits}.", (ROOT / "docs/operations.md").read_text(), "docs/operations.md has another sum")
+        self.assertLessEqual(2 * limits + 2 + len(SINGLE), 190 - 5)
+        threshold = int(self.databases["instance"].parameters["ConnectionsAlarmThreshold"])
+        self.assertTrue(2 * limits + 2 + len(SINGLE) <= threshold < 190 - 5, threshold)
+        self.assertIn(f" = {limits}.", (ROOT / "docs/database.md").read_text(), "docs/database.md has another sum")
+
+    def test_the_build_and_the_functions_agree_on_the_architecture(self):
+        environments = tomllib.loads((ROOT / "samconfig.toml").read_text())
+        built, = environments["default"]["build"]["parameters"]["parameter_overrides"]
+        for name in ("staging", "production"):
+            self.assertIn(built, environments[name]["deploy"]["parameters"]["parameter_overrides"])
 
     # --- Routes
 
@@ -296,8 +382,9 @@ class Template(unittest.TestCase):
                   for name, event in function["Properties"].get("Events", {}).items() if event["Type"] == "HttpApi"}
         self.assertLessEqual(set(ROUTES), set(events), "a route of functions/lib.rs is not in template.yaml")
         expected = [(name, events[route], route) for route, name in ROUTES.items() if self.exists(stack, route)]
+        docs = [("Docs", event, route) for event, route in DOCS.items()]
         if self.docs(stack):
-            expected += [("Docs", event, route) for event, route in DOCS.items()]
+            expected += docs
         self.assertEqual(set(routes), {route for _, _, route in expected})
         for name, event, route in expected:
             integration = routes[route]["x-amazon-apigateway-integration"]
@@ -308,13 +395,12 @@ class Template(unittest.TestCase):
             path = re.sub(r"\{.*?\}", "*", route[1])
             self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{path}"), permission)
         # Besides the routes, only the schedules and the gateways below may invoke a function. SAM permits an absent route, too.
-        absent = sum(not self.exists(stack, route) for route in ROUTES)
-        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(expected) + absent + len(SCHEDULED) + 1)
+        self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(ROUTES) + len(docs) + len(SCHEDULED) + 1)
 
     def test_gateways_of_this_account_and_of_named_ones_may_invoke_the_authorizer(self):
         others = ["210987654321", "111122223333", "444455556666"]
         for named in range(len(others) + 1):
-            stack = Expanded(CREATED | {"AuthorizerAccounts": ",".join(others[:named])})
+            stack = Expanded(COMMON | IAM | {"AuthorizerAccounts": ",".join(others[:named])})
             permissions = [permission for permission in stack.of_type("AWS::Lambda::Permission").values()
                            if permission["FunctionName"] == "<AuthorizerAliaslive>"]
             self.assertEqual({permission["SourceAccount"] for permission in permissions}, {ACCOUNT, *others[:named]})
@@ -339,10 +425,10 @@ class Template(unittest.TestCase):
         return stack.resources[f"{function}EventInvokeConfig"]["Properties"]
 
     @with_each_database
-    def test_one_failed_purge_is_one_error_and_no_alarm(self, stack):
+    def test_a_failed_job_is_not_tried_again(self, stack):
         self.assertEqual(self.asynchronous(stack, "Purge")["MaximumRetryAttempts"], 0)
-        alarm = stack.resources["PurgeErrorsAlarm"]["Properties"]
-        self.assertEqual((alarm["Statistic"], alarm["Threshold"], alarm["Period"]), ("Sum", 2, 6 * 3600))
+        # Whoever invokes a migration tries again.
+        self.assertEqual(self.asynchronous(stack, "Migrate")["MaximumRetryAttempts"], 0)
 
     @with_each_database
     def test_every_route_is_throttled(self, stack):
@@ -365,8 +451,9 @@ class Template(unittest.TestCase):
         # The next run is the retry, and none waits for another.
         self.assertEqual((outbox["MaximumRetryAttempts"], outbox["MaximumEventAgeInSeconds"]), (0, 60))
         self.assertEqual((courier["MaximumRetryAttempts"], courier["DestinationConfig"]), (2, {}))
-        self.assertEqual(self.allowed(stack, "Outbox")["lambda:InvokeFunction"], ["<Courier.Arn>"])
-        for function in set(FUNCTIONS) - {"Outbox", *OUTSIDE}:
+        self.assertEqual(self.allowed(stack, "Outbox")["lambda:InvokeFunction"],
+                         [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-courier"])
+        for function in set(FUNCTIONS) - {"Outbox"}:
             self.assertNotIn("lambda:InvokeFunction", self.allowed(stack, function))
 
     @with_each_database
@@ -374,15 +461,16 @@ class Template(unittest.TestCase):
         self.assertNotIn("VpcConfig", stack.of_type("AWS::Lambda::Function")["Courier"])
         mail = stack.parameters["MailFrom"] != ""
         may = {action: resources for action, resources in self.allowed(stack, "Courier").items()
-               if not action.startswith(("logs:", "xray:"))}
-        expected = {"events:PutEvents": ["<EventBus.Arn>"]}
+               if not action.startswith("logs:")}
+        expected = {"events:PutEvents": [f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{STACK}"]}
+        self.assertEqual(stack.resources["EventBus"]["Properties"]["Name"], STACK)
         if mail:
             expected["ses:SendEmail"] = [f"arn:aws:ses:{REGION}:{ACCOUNT}:identity/example.com"]
         self.assertEqual(may, expected)
 
     def test_without_a_sender_no_route_identity_or_permission_for_mail_exists(self):
         for name, stack in self.stacks.items():
-            text = json.dumps(stack.resources)
+            text = json.dumps(stack.nested("Roles").resources)
             mail = "MailFrom" in SCENARIOS[name]
             self.assertEqual("ses:" in text, mail, name)
             self.assertEqual("/auth/forgot" in json.dumps(stack.resources["Gateway"]), mail, name)
@@ -397,7 +485,7 @@ class Template(unittest.TestCase):
             self.assertRegex(sender, pattern)
         for sender in ["example.com", "no-reply@", "@example.com", "a@b@example.com", "a@example.com,b@example.com"]:
             self.assertNotRegex(sender, pattern)
-        plain = Expanded(CREATED | MAIL | {"MailFrom": "no-reply@example.com"})
+        plain = Expanded(COMMON | IAM | MAIL | {"MailFrom": "no-reply@example.com"})
         self.assertEqual(plain.of_type("AWS::SES::EmailIdentity")["MailIdentity"]["EmailIdentity"], "example.com")
 
     @with_each_database
@@ -407,12 +495,20 @@ class Template(unittest.TestCase):
 
     # --- Other routes, and origins
 
-    def test_with_serve_docs_false_nothing_of_docs_is_deployed(self):
-        stack = self.stacks["created behind a proxy"]
-        self.assertEqual([name for name in stack.present if name.startswith("Docs")], [])
-        self.assertNotIn("docs", json.dumps(stack.resources["Gateway"]))
+    def test_with_serve_docs_false_docs_has_no_route(self):
+        self.assertNotIn("/docs", json.dumps(self.stacks["a proxy"].resources["Gateway"]))
         production = tomllib.loads((ROOT / "samconfig.toml").read_text())["production"]
         self.assertIn("ServeDocs=false", production["deploy"]["parameters"]["parameter_overrides"])
+
+    def test_with_a_name_of_its_own_the_gateway_has_no_other(self):
+        for name, stack in self.stacks.items():
+            own = name == "a proxy"
+            server, = stack.resources["Gateway"]["Properties"]["Body"]["servers"]
+            self.assertEqual(server["x-amazon-apigateway-endpoint-configuration"]["disableExecuteApiEndpoint"], own)
+            self.assertEqual("Domain" in stack.present, own)
+            self.assertEqual(stack.outputs["Url"], "https://api.example.com" if own else "<Gateway.ApiEndpoint>")
+        mapping = self.stacks["a proxy"].resources["DomainMapping"]["Properties"]
+        self.assertEqual(mapping, {"ApiId": "<Gateway>", "DomainName": "<Domain>", "Stage": "<GatewayApiGatewayDefaultStage>"})
 
     @with_each_database
     def test_origins_are_exact(self, stack):
@@ -450,78 +546,92 @@ class Template(unittest.TestCase):
                 wild = any("*" in action for action in actions) or any("*" in resource for resource in resources)
                 if wild and statement["Effect"] == "Allow":
                     found.append((resource, statement["Effect"], actions, resources))
-            expected = [entry for entry in WILDCARDS if entry[0] in stack.present]
+            expected = [entry for entry in WILDCARDS if entry[0] in stack.nested("Roles").present]
             self.assertEqual(sorted(found), sorted(expected), name)
 
     @with_each_database
     def test_roles_can_be_assumed_by_their_service_only(self, stack):
-        for name, role in stack.of_type("AWS::IAM::Role").items():
+        for name, role in stack.nested("Roles").of_type("AWS::IAM::Role").items():
             statement, = role["AssumeRolePolicyDocument"]["Statement"]
-            service = {"ProxyRole": "rds", "CodeDeployServiceRole": "codedeploy"}.get(name, "lambda")
+            service = {"CodeDeployRole": "codedeploy"}.get(name, "lambda")
             self.assertEqual(each(statement["Principal"]["Service"]), [f"{service}.amazonaws.com"])
             attached = {arn for arn in role.get("ManagedPolicyArns", []) if not arn.startswith("<")}
-            self.assertLessEqual(attached, MANAGED if name == "CodeDeployServiceRole" else set())
+            self.assertLessEqual(attached, MANAGED if name == "CodeDeployRole" else set())
+        for group in stack.of_type("AWS::CodeDeploy::DeploymentGroup").values():
+            self.assertEqual(group["ServiceRoleArn"], "<Roles.Outputs.CodeDeployRole>")
 
     def test_each_function_has_its_own_role_with_only_the_permissions_it_needs(self):
-        secrets = {
-            "a secret": [SECRET + "application"],
-            "IAM": [],
-            "created": [],
-            "created behind a proxy": [],
-        }
-        connect = {
-            "a secret": None,
-            "IAM": "db-ABC/people_app",
-            "created": "<Database.DbiResourceId>/people_app",
-            "created behind a proxy": "<part of ['<Proxy.DBProxyArn>']>/people_app",
-        }
+        secrets = {"a secret": [SECRET + "application"], "IAM": [], "a proxy": []}
+        # Where it is about to move, the version that still has the traffic connects to the former database.
+        connect = {"a secret": [], "IAM": ["db-ABC"], "a proxy": ["prx-DEF", "db-ABC"]}
         network = {"ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces",
                    "ec2:DescribeSubnets", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"}
-        always = {"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+        always = {"logs:CreateLogStream", "logs:PutLogEvents"}
         for database, stack in self.stacks.items():
             for name, function in stack.of_type("AWS::Lambda::Function").items():
                 with self.subTest(database=database, function=name):
-                    self.assertEqual(function["Role"], f"<{name}Role.Arn>")
+                    self.assertEqual(function["Role"], f"<Roles.Outputs.{name.lower()}Role>")
                     may = self.allowed(stack, name)
-                    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
-                        self.assertEqual(may[action], [f"<{name}Log.Arn>"])
+                    for action in always:
+                        self.assertEqual(may[action], [f"<{name.lower()}Log.Arn>"])
                     if name in OUTSIDE:
-                        self.assertLessEqual(set(may) - {"events:PutEvents", "ses:SendEmail"}, always)
+                        own = {"Courier": {"events:PutEvents", "ses:SendEmail"}, "Docs": set(),
+                               "Verify": {"lambda:InvokeFunction", "codedeploy:GetDeployment",
+                                          "codedeploy:GetApplicationRevision", "codedeploy:PutLifecycleEventHookExecutionStatus"}}[name]
+                        self.assertLessEqual(set(may), always | own)
                         self.assertNotIn("VpcConfig", function)
                         continue
-                    expected = set(always) | {"secretsmanager:GetSecretValue"}
+                    expected = set(always)
                     if "SubnetIds" in SCENARIOS[database]:
                         expected |= network
-                        self.assertIn("VpcConfig", function)
+                        self.assertEqual(function["VpcConfig"], {"SubnetIds": NETWORK["SubnetIds"].split(","),
+                                                                 "SecurityGroupIds": [NETWORK["SecurityGroupIds"]]})
                     else:
                         self.assertNotIn("VpcConfig", function)
+                    reads = list(secrets[database])
                     if name == "Migrate":
-                        owner = "<OwnerSecret>" if "CreateDatabase" in SCENARIOS[database] else SECRET + "owner"
-                        self.assertEqual(may["secretsmanager:GetSecretValue"], [owner, *secrets[database]])
+                        reads.insert(0, SECRET + "owner")
+                        if stack.parameters["SecretsKmsKeyArn"]:
+                            expected.add("kms:Decrypt")
                     else:
                         if name == "Outbox":
                             expected.add("lambda:InvokeFunction")
-                        needs = FUNCTIONS[name]["needs"]
-                        keys = ["<SigningKeyBlue>", "<SigningKeyGreen>"] if "keys" in needs else []
-                        self.assertEqual(sorted(may.get("secretsmanager:GetSecretValue", [])),
-                                         sorted([*secrets[database], *keys]))
-                        if not secrets[database] and not keys:
-                            expected.remove("secretsmanager:GetSecretValue")
+                        if "keys" in FUNCTIONS[name]["needs"]:
+                            reads += ["<SigningKeyBlue>", "<SigningKeyGreen>"]
                         if connect[database]:
                             expected.add("rds-db:connect")
                             self.assertEqual(may["rds-db:connect"],
-                                             [f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{connect[database]}"])
+                                             [f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:{id}/{self.user(name)}"
+                                              for id in connect[database]])
+                    if reads:
+                        expected.add("secretsmanager:GetSecretValue")
+                    self.assertEqual(sorted(may.get("secretsmanager:GetSecretValue", [])), sorted(reads))
                     self.assertEqual(set(may), expected)
 
+    def test_only_functions_that_hash_or_make_links_connect_as_the_role_that_reads_hashes(self):
+        full = set(FUNCTIONS) - LIMITED - OUTSIDE - {"Migrate"}
+        self.assertEqual(full, {"Register", "Login", "Credentials", "Outbox", "Admin"})
+        self.assertFalse({name for name in LIMITED if "passwords" in FUNCTIONS[name]["needs"]})
+
+    def user(self, function):
+        """The role as which a function connects to the database."""
+        return "people_limited" if function in LIMITED else "people_app"
+
+    def test_every_role_is_bounded_where_a_boundary_is_given(self):
+        for name, role in self.stacks["a proxy"].nested("Roles").of_type("AWS::IAM::Role").items():
+            self.assertEqual(role.get("PermissionsBoundary"), SCENARIOS["a proxy"]["PermissionsBoundary"], name)
+        for role in self.stacks["IAM"].nested("Roles").of_type("AWS::IAM::Role").values():
+            self.assertNotIn("PermissionsBoundary", role)
+
     def test_a_functions_code_cannot_use_the_permissions_that_attach_it_to_the_vpc(self):
-        statements = [s for name, s in self.statements(self.stacks["created"]) if name == "NetworkPolicy"]
+        statements = [s for name, s in self.statements(self.stacks["IAM"]) if name == "NetworkPolicy"]
         allowed = {action for s in statements if s["Effect"] == "Allow" for action in s["Action"]}
         denied, = [s for s in statements if s["Effect"] == "Deny"]
         self.assertEqual(set(denied["Action"]), allowed)
         self.assertEqual(denied["Condition"]["ArnLike"]["lambda:SourceFunctionArn"],
                          f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-*")
-        for function in self.stacks["created"].of_type("AWS::Lambda::Function").values():
-            self.assertTrue(function["FunctionName"].startswith(f"{STACK}-"))
+        for name, function in self.stacks["IAM"].of_type("AWS::Lambda::Function").items():
+            self.assertEqual(function["FunctionName"], f"{STACK}-{name.lower()}")
 
     # --- Settings and secrets
 
@@ -531,19 +641,20 @@ class Template(unittest.TestCase):
                   "PASSWORD_MIN_LENGTH": "8", "PASSWORD_CONTEXT": "", "FAILURES_PER_ADDRESS": "50",
                   "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "100",
                   "SECRET_KEY_ARN": "<SigningKeyBlue>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyGreen>",
+                  "TRUSTED_PROXY": "", "TRUSTED_PROXY_SECRET": "", "REVISION": "restart-1",
                   "DATABASE_SECRET_ARN": "", "DATABASE_IAM_AUTH": "true", "DATABASE_POOLER": "none"}
         differences = {
-            "a secret": {"DATABASE_URL": "", "DATABASE_SECRET_ARN": SECRET + "application", "DATABASE_IAM_AUTH": "false"},
-            "IAM": {"DATABASE_URL": "postgres://people_app@db.example.com:5432/people"},
-            "created": {"DATABASE_URL": "postgres://people_app@<Database.Endpoint.Address>:5432/people"},
-            "created behind a proxy": {
-                "DATABASE_URL": "postgres://people_app@<Proxy.Endpoint>:5432/people", "DATABASE_POOLER": "transaction",
-                "SECRET_KEY_ARN": "<SigningKeyGreen>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyBlue>"},
+            "a secret": {"DATABASE_SECRET_ARN": SECRET + "application", "DATABASE_IAM_AUTH": "false"},
+            "IAM": {},
+            "a proxy": {"DATABASE_POOLER": "transaction", "TRUSTED_PROXY": "cloudfront",
+                        "TRUSTED_PROXY_SECRET": "{{resolve:secretsmanager:" + SECRET + "header}}",
+                        "SECRET_KEY_ARN": "<SigningKeyGreen>", "SECRET_KEY_PREVIOUS_ARN": "<SigningKeyBlue>"},
         }
         for database, stack in self.stacks.items():
+            host = stack.parameters["DatabaseHost"]
             for name, function in stack.of_type("AWS::Lambda::Function").items():
                 with self.subTest(database=database, function=name):
-                    if name == "Docs":
+                    if name in ("Docs", "Verify"):
                         self.assertNotIn("Environment", function)
                         continue
                     variables = function["Environment"]["Variables"]
@@ -552,27 +663,19 @@ class Template(unittest.TestCase):
                     if name == "Courier":
                         self.assertEqual(variables, {"EVENT_BUS": "<EventBus>"} | (sender if sender["MAIL_FROM"] else {}))
                         continue
-                    if name == "Migrate":
-                        password = database == "a secret"
-                        self.assertEqual(variables, {
-                            "DATABASE_SECRET_ARN":
-                                "<OwnerSecret>" if "CreateDatabase" in SCENARIOS[database] else SECRET + "owner",
-                            "DATABASE_URL": "", "DATABASE_IAM_AUTH": "false", "DATABASE_POOLER": "none",
-                            "APPLICATION_ROLE": "people_app",
-                            "APPLICATION_SECRET_ARN": SECRET + "application" if password else ""})
-                    elif name == "Purge":
-                        of_database = {setting: value for setting, value in (common | differences[database]).items()
-                                       if setting.startswith("DATABASE_")}
-                        self.assertEqual(variables, of_database | {"SESSION_RETENTION_DAYS": "7"})
-                    else:
-                        own = {
-                            "Login": {"CORS_ALLOWED_ORIGINS": COMMON["CorsOrigins"]},
-                            "Credentials": sender | pages | {"MAILS_PER_ADDRESS_PER_HOUR": "20"},
-                            "Outbox": sender | pages,
-                            "Admin": sender,
-                        }.get(name, {})
-                        own["REVISION"] = variables["REVISION"]
-                        self.assertEqual(variables, common | differences[database] | own)
+                    own = {
+                        "Login": {"CORS_ALLOWED_ORIGINS": COMMON["CorsOrigins"]},
+                        "Credentials": sender | pages | {"MAILS_PER_ADDRESS_PER_HOUR": "20"},
+                        "Purge": {"SESSION_RETENTION_DAYS": "7"},
+                        "Outbox": sender | pages,
+                        "Admin": sender,
+                        # As the owner, without a pooler.
+                        "Migrate": {"DATABASE_SECRET_ARN": SECRET + "owner", "DATABASE_URL": "", "DATABASE_IAM_AUTH": "false",
+                                    "DATABASE_POOLER": "none", "APPLICATION_ROLE": "people_app", "LIMITED_ROLE": "people_limited",
+                                    "APPLICATION_SECRET_ARN": SECRET + "application" if database == "a secret" else ""},
+                    }.get(name, {})
+                    url = f"postgres://{self.user(name)}@{host}:5432/people" if host else ""
+                    self.assertEqual(variables, common | {"DATABASE_URL": url} | differences[database] | own)
 
     def test_every_setting_is_in_the_readme_and_in_the_example(self):
         settings = (ROOT / "README.md").read_text().split("\n## Settings\n")[1]
@@ -587,6 +690,8 @@ class Template(unittest.TestCase):
                 names = re.findall(calls, source)
                 literals |= set(re.findall(r'"([A-Z][A-Z0-9_]+)"', source))
                 read |= {name or constants[constant] for name, constant in names}
+        # Lambda sets it.
+        read.discard("AWS_LAMBDA_FUNCTION_VERSION")
         self.assertLessEqual(read, set(table), "the code reads a setting that the README does not list")
         self.assertLessEqual(set(table), literals, "the README lists a setting that the code does not read")
         for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
@@ -601,7 +706,7 @@ class Template(unittest.TestCase):
     def test_no_secret_is_in_plain_text(self, stack):
         for name, about in stack.raw["Parameters"].items():
             if re.search(r"(?i)password|secret|key", name):
-                self.assertRegex(name, r"Arn$|^(PasswordContext|PasswordMinLength|SecretsEndpoint|SigningKey)$")
+                self.assertRegex(name, r"Arn$|^(PasswordContext|PasswordMinLength|SigningKey)$")
         text = json.dumps(stack.raw)
         self.assertNotRegex(text, r"postgres(ql)?://[^/\"@]*:[^/\"@]*@")
         for name, secret in stack.of_type("AWS::SecretsManager::Secret").items():
@@ -609,95 +714,116 @@ class Template(unittest.TestCase):
             self.assertGreaterEqual(secret["GenerateSecretString"]["PasswordLength"], 40)
         for name in ("SigningKeyBlue", "SigningKeyGreen"):
             self.assertEqual(stack.resources[name]["Properties"]["GenerateSecretString"]["PasswordLength"], 64)
-        for name, instance in stack.of_type("AWS::RDS::DBInstance").items():
-            self.assertRegex(instance["MasterUserPassword"], r"^\{\{resolve:secretsmanager:<OwnerSecret>:SecretString:password}}$")
 
-    def test_a_changed_parameter_is_a_new_version(self):
-        # The name of a version is a hash of the function's text in the template, where a parameter is only a name.
-        # REVISION represents the values of the parameters, so it has to change with them.
-        environments = tomllib.loads((ROOT / "samconfig.toml").read_text())
-        parameters = [sorted(environments[name]["deploy"]["parameters"]["parameter_overrides"])
-                      for name in ("production", "staging")]
-        digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:6]
-        for function in self.stacks["IAM"].of_type("AWS::Lambda::Function").values():
-            revision = function.get("Environment", {"Variables": {}})["Variables"].get("REVISION")
-            if function["FunctionName"] in (f"{STACK}-migrate", f"{STACK}-purge", f"{STACK}-docs", f"{STACK}-courier"):
-                self.assertIsNone(revision)
-            else:
-                self.assertRegex(revision, f"^[0-9]+-{digest}$", f"the parameters have changed: set REVISION to N-{digest}")
-
-    def test_parameters_in_samconfig_are_declared_and_valid(self):
+    def test_every_parameter_is_named_in_samconfig_and_valid(self):
         environments = tomllib.loads((ROOT / "samconfig.toml").read_text())
         for name in ("staging", "production"):
             settings = environments[name]["deploy"]["parameters"]
-            self.assertEqual(settings["capabilities"], "CAPABILITY_IAM")
-            parameters = dict(pair.split("=", 1) for pair in settings["parameter_overrides"])
+            self.assertEqual(settings["capabilities"], ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
+            parameters = CfnParameterOverridesType().convert(tuple(settings["parameter_overrides"]), None, None)
             stack = Expanded(parameters)
+            self.assertEqual(set(parameters), set(stack.raw["Parameters"]))
             for name, value in parameters.items():
                 about = stack.raw["Parameters"][name]
-                self.assertRegex(value, about.get("AllowedPattern", "."))
+                self.assertRegex(value, about.get("AllowedPattern", "^"))
                 self.assertIn(value, list(map(str, about.get("AllowedValues", [value]))))
 
     # --- Logs, alarms, deployment
 
     @with_each_database
     def test_logs_are_json_and_expire(self, stack):
-        groups = stack.of_type("AWS::Logs::LogGroup")
-        for group in groups.values():
+        groups = stack.nested("Roles").of_type("AWS::Logs::LogGroup")
+        for group in [*groups.values(), stack.resources["GatewayLog"]["Properties"]]:
             self.assertEqual(group["RetentionInDays"], "30")
         for name, function in stack.of_type("AWS::Lambda::Function").items():
             self.assertEqual(function["LoggingConfig"]["LogFormat"], "JSON")
-            self.assertEqual(function["LoggingConfig"]["LogGroup"], f"<{name}Log>")
-            self.assertEqual(groups[f"{name}Log"]["LogGroupName"], f"/aws/lambda/{function['FunctionName']}")
+            self.assertEqual(function["LoggingConfig"]["LogGroup"], f"<Roles.Outputs.{name.lower()}Log>")
+            self.assertEqual(groups[f"{name.lower()}Log"]["LogGroupName"], f"/aws/lambda/{STACK}-{name.lower()}")
 
-    @with_each_database
-    def test_every_function_has_its_alarms(self, stack):
-        alarms = stack.of_type("AWS::CloudWatch::Alarm")
-        for alarm in alarms.values():
-            self.assertEqual(alarm["AlarmActions"], ["<AlarmTopic>"])
-        watched = {(dimension["Value"], alarm["MetricName"], alarm.get("ExtendedStatistic"))
-                   for alarm in alarms.values() for dimension in alarm.get("Dimensions", [])}
-        own = {alarm["MetricName"] for alarm in alarms.values() if alarm["Namespace"] == f"people/{STACK}"}
-        filters = stack.of_type("AWS::Logs::MetricFilter")
-        shown = {metric[1] for metric in self.dashboard(stack) if metric[0] == f"people/{STACK}"}
-        self.assertEqual(own | shown, {f["MetricTransformations"][0]["MetricName"] for f in filters.values()})
-        # Those of outbox are below. Who invokes admin sees whether it fails.
-        for name in [*SERVING, "Migrate", "Purge", "Courier", *self.docs(stack)]:
-            self.assertIn((f"<{name}>", "Errors", None), watched)
-            self.assertIn((f"<{name}>", "Throttles", None), watched)
-        for name in SERVING:
-            self.assertIn((f"<{name}>", "Duration", "p95"), watched)
-            self.assertIn((f"<{name}>", "Duration", "p99"), watched)
-        for name in [*SERVING, *self.docs(stack)]:
-            self.assertEqual(filters[f"{name}Failures"]["LogGroupName"], f"<{name}Log>")
-            self.assertEqual(filters[f"{name}Failures"]["FilterPattern"], "{ $.status >= 500 }")
-        for name, log in (("LockOuts", "<LoginLog>"), ("CredentialsLockOuts", "<CredentialsLog>")):
-            self.assertEqual(filters[name]["LogGroupName"], log)
-            self.assertEqual(filters[name]["FilterPattern"], '{ $.event = "authn_login_fail_max" }')
-            self.assertEqual(filters[name]["MetricTransformations"][0]["MetricName"], "LockOuts")
+    def filters(self):
+        """The metric filters of operators' alarms and of the dashboard."""
+        return self.alarms.of_type("AWS::Logs::MetricFilter")
 
-    @with_each_database
-    def test_an_alarm_is_raised_when_something_waits_for_five_minutes_or_is_lost(self, stack):
-        alarms = stack.of_type("AWS::CloudWatch::Alarm")
+    def test_every_function_has_its_alarms(self):
+        alarms = self.alarms.of_type("AWS::CloudWatch::Alarm")
+        names = [alarm.get("AlarmName", name) for name, alarm in [*alarms.items(), *self.alarms.of_type("AWS::CloudWatch::CompositeAlarm").items()]]
+        self.assertEqual(len(set(names)), len(names))
+        watched = set()
+        for name, alarm in alarms.items():
+            quiet = name in ("GatewayFailures", "AuthorizerErrors") or re.search(r"New(Failures|Latency)Alarm$", name)
+            self.assertEqual(alarm.get("AlarmActions"), None if quiet else ["<Topic>"])
+            if "AlarmName" not in alarm:
+                continue
+            metric = alarm.get("Metrics", [{"MetricStat": {"Metric": alarm, "Stat": alarm.get("Statistic")}}])[0]["MetricStat"]
+            watched |= {(dimension["Value"], metric["Metric"]["MetricName"], metric["Stat"])
+                        for dimension in metric["Metric"].get("Dimensions", [])}
+        for name in [*SHIFTED, "Migrate", "Courier"]:
+            function = f"{STACK}-{name.lower()}"
+            self.assertIn((function, "Errors", "Sum"), watched)
+            self.assertIn((function, "Throttles", "Sum"), watched)
+            if name in SHIFTED:
+                self.assertIn((function, "Duration", "p95"), watched)
+                self.assertIn((function, "Duration", "p99"), watched)
+                failures = self.filters()[f"{name.lower()}Failures"]
+                self.assertEqual((failures["LogGroupName"], failures["FilterPattern"]),
+                                 (f"/aws/lambda/{function}", "{ $.status >= 500 && $.status != 503 }"))
+        own = {alarm["MetricName"] for alarm in alarms.values() if alarm.get("Namespace") == f"people/{STACK}"}
+        own |= {f"{name.lower()}FailuresByVersion" for name in SHIFTED}
+        shown = {metric[1] for metric in self.dashboard() if metric[0] == f"people/{STACK}"}
+        self.assertEqual(own | shown, {f["MetricTransformations"][0]["MetricName"] for f in self.filters().values()})
+        for name, function in (("LockOuts", "login"), ("CredentialsLockOuts", "credentials")):
+            found = self.filters()[name]
+            self.assertEqual((found["LogGroupName"], found["FilterPattern"], found["MetricTransformations"][0]["MetricName"]),
+                             (f"/aws/lambda/{STACK}-{function}", '{ $.event = "authn_login_fail_max" }', "LockOuts"))
+
+    def test_alarms_watch_functions_and_log_groups_that_exist(self):
+        functions = {f"{STACK}-{name.lower()}" for name in FUNCTIONS}
+        for text in re.findall(rf"{STACK}-[a-z]+", json.dumps([
+                [alarm.get("Dimensions"), alarm.get("Metrics")] for alarm in self.alarms.of_type("AWS::CloudWatch::Alarm").values()])):
+            self.assertIn(text, functions)
+        logs = {group["LogGroupName"] for group in self.stacks["IAM"].nested("Roles").of_type("AWS::Logs::LogGroup").values()}
+        self.assertLessEqual({f["LogGroupName"] for f in self.filters().values()}, logs)
+        # The log groups are there before: each alarm of a version needs the function, which needs its log group.
+        self.assertEqual(set(self.alarms.parameters) - set(self.alarms.raw["Parameters"]), set())
+
+    def test_an_outage_of_the_database_is_one_alarm(self):
+        # 503 is the answer while the database is down, of every function: it has a metric and an alarm of its own.
+        for name in SHIFTED:
+            found = self.filters()[f"{name.lower()}Unavailable"]
+            self.assertEqual((found["FilterPattern"], found["MetricTransformations"][0]["MetricName"]),
+                             ("{ $.status = 503 }", "Unavailable"))
+        self.assertEqual(self.alarms.resources["UnavailableAlarm"]["Properties"]["MetricName"], "Unavailable")
+        for name, metric in (("GatewayFailuresAlarm", "GatewayFailures"), ("AuthorizerErrorsAlarm", "AuthorizerErrors")):
+            alarm = self.alarms.resources[name]["Properties"]
+            self.assertEqual(alarm["AlarmRule"], f'ALARM("<{metric}>") AND NOT ALARM("<UnavailableAlarm>")')
+            self.assertEqual(alarm["AlarmActions"], ["<Topic>"])
+            self.assertNotIn("AlarmActions", self.alarms.resources[metric]["Properties"])
+
+    def test_an_alarm_is_raised_when_a_job_does_not_run_or_something_is_lost(self):
+        alarms = self.alarms.of_type("AWS::CloudWatch::Alarm")
         oldest = alarms["OutboxOldestAlarm"]
         # It is also raised when nothing is logged, since outbox does not run or fails.
         self.assertEqual((oldest["Statistic"], oldest["Threshold"], oldest["Period"] * oldest["EvaluationPeriods"]),
                          ("Maximum", 300, 300))
         self.assertEqual((oldest["ComparisonOperator"], oldest["TreatMissingData"]),
                          ("GreaterThanOrEqualToThreshold", "breaching"))
-        for alarm, function, metric in (("OutboxDestinationAlarm", "Outbox", "DestinationDeliveryFailures"),
-                                        ("CourierDroppedAlarm", "Courier", "AsyncEventsDropped")):
+        missing = alarms["PurgeMissingAlarm"]
+        self.assertEqual((missing["MetricName"], missing["ComparisonOperator"], missing["Threshold"], missing["TreatMissingData"]),
+                         ("Invocations", "LessThanThreshold", 1, "breaching"))
+        for alarm, function, metric in (("OutboxDestinationAlarm", "outbox", "DestinationDeliveryFailures"),
+                                        ("CourierDroppedAlarm", "courier", "AsyncEventsDropped")):
             found = alarms[alarm]
             self.assertEqual((found["Namespace"], found["MetricName"], found["Threshold"]), ("AWS/Lambda", metric, 1))
-            self.assertEqual(found["Dimensions"], [{"Name": "FunctionName", "Value": f"<{function}>"}])
+            self.assertEqual(found["Dimensions"], [{"Name": "FunctionName", "Value": f"{STACK}-{function}"}])
+        purge = alarms["PurgeErrorsAlarm"]
+        self.assertEqual((purge["Statistic"], purge["Threshold"], purge["Period"]), ("Sum", 2, 6 * 3600))
 
-    @with_each_database
-    def test_every_figure_is_logged(self, stack):
-        logged = {"Login": "shared/src/telemetry.rs", "Register": "shared/src/telemetry.rs",
-                  "Credentials": "shared/src/telemetry.rs",
-                  "Outbox": "functions/outbox/mod.rs", "Courier": "functions/courier/mod.rs"}
-        for name, metric in stack.of_type("AWS::Logs::MetricFilter").items():
-            source = logged.get(metric["LogGroupName"].strip("<>").removesuffix("Log"))
+    def test_every_figure_is_logged(self):
+        logged = {"login": "shared/src/telemetry.rs", "register": "shared/src/telemetry.rs",
+                  "credentials": "shared/src/telemetry.rs",
+                  "outbox": "functions/outbox/mod.rs", "courier": "functions/courier/mod.rs"}
+        for name, metric in self.filters().items():
+            source = logged.get(metric["LogGroupName"].rsplit("-")[-1])
             if event := re.search(r'\$\.event = (".*")', metric["FilterPattern"]):
                 self.assertIn(event.group(1), (ROOT / source).read_text(), name)
             elif "$.status" not in metric["FilterPattern"]:
@@ -705,10 +831,10 @@ class Template(unittest.TestCase):
                 self.assertEqual(metric["MetricTransformations"][0]["MetricValue"], f"$.{member}")
                 self.assertRegex((ROOT / source).read_text(), rf"tracing::info!\([^;]*\b{member}\b", name)
 
-    def dashboard(self, stack):
+    def dashboard(self):
         """The metrics of the dashboard, written in full: namespace, name, and dimensions."""
         metrics, before = [], []
-        for widget in json.loads(stack.resources["Dashboard"]["Properties"]["DashboardBody"])["widgets"]:
+        for widget in json.loads(self.alarms.resources["Dashboard"]["Properties"]["DashboardBody"])["widgets"]:
             self.assertEqual((widget["type"], widget["properties"]["region"]), ("metric", REGION))
             for metric in widget["properties"]["metrics"]:
                 if metric[0] == "...":
@@ -717,83 +843,170 @@ class Template(unittest.TestCase):
                 metrics.append(before)
         return metrics
 
-    @with_each_database
-    def test_the_dashboard_shows_metrics_that_exist(self, stack):
-        filters = {f["MetricTransformations"][0]["MetricName"] for f in stack.of_type("AWS::Logs::MetricFilter").values()}
-        shown = self.dashboard(stack)
+    def test_the_dashboard_shows_metrics_that_exist(self):
+        filters = {f["MetricTransformations"][0]["MetricName"] for f in self.filters().values()}
+        shown = self.dashboard()
         for namespace, name, *dimensions in shown:
             if namespace == f"people/{STACK}":
                 self.assertIn(name, filters)
                 self.assertEqual(dimensions, [])
             else:
-                known = {"AWS/Lambda": ("FunctionName", ["Duration"]), "AWS/ApiGateway": ("ApiId", ["Count", "4xx", "5xx"]),
-                         "AWS/RDS": ("DBInstanceIdentifier", ["DatabaseConnections"])}
+                known = {"AWS/Lambda": ("FunctionName", ["Duration"]), "AWS/ApiGateway": ("ApiId", ["Count", "4xx", "5xx"])}
                 self.assertEqual(dimensions[0], known[namespace][0])
                 self.assertIn(name, known[namespace][1])
-                self.assertIn(dimensions[1].strip("<>"), stack.present)
         durations = sorted(dimensions[1] for _, name, *dimensions in shown if name == "Duration")
         functions = SERVING | {"Outbox", "Courier"}
-        self.assertEqual(durations, sorted(2 * [f"<{name}>" for name in functions]), "p50 and p95 of every function")
-        self.assertEqual("DatabaseConnections" in {metric[1] for metric in shown}, "Database" in stack.present)
+        self.assertEqual(durations, sorted(2 * [f"{STACK}-{name.lower()}" for name in functions]), "p50 and p95 of every function")
 
     @with_each_database
-    def test_traffic_shifts_gradually_and_alarms_roll_back(self, stack):
+    def test_traffic_shifts_gradually_after_the_new_version_was_verified_and_alarms_roll_back(self, stack):
         groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
-        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in SERVING | self.docs(stack)})
-        for name in SERVING | self.docs(stack):
-            # docs only returns files, so it cannot become slow.
-            watched = ("Errors", "Failures") if name == "Docs" else ("Errors", "Failures", "LatencyP99")
+        self.assertEqual(set(groups), {f"{name}DeploymentGroup" for name in SHIFTED})
+        for name in SHIFTED:
             group = groups[f"{name}DeploymentGroup"]
             self.assertIn("Canary10Percent5Minutes", group["DeploymentConfigName"])
             self.assertEqual(group["AutoRollbackConfiguration"]["Enabled"], True)
             self.assertIn("DEPLOYMENT_STOP_ON_ALARM", group["AutoRollbackConfiguration"]["Events"])
             self.assertEqual([alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]],
-                             [f"<{name}{kind}Alarm>" for kind in watched])
+                             [f"<Alarms.Outputs.{name.lower()}NewFailures>", f"<Alarms.Outputs.{name.lower()}NewLatency>"])
             self.assertTrue(group["AlarmConfiguration"]["Enabled"])
-            self.assertIn("CodeDeployLambdaAliasUpdate", stack.raw["Resources"][f"{name}Aliaslive"]["UpdatePolicy"])
-
-    # --- The database
-
-    def test_a_created_database_is_encrypted_private_backed_up_and_protected_from_deletion(self):
-        for name in ("a secret", "IAM"):
-            self.assertEqual(self.stacks[name].of_type("AWS::RDS::DBInstance"), {})
-        for name in ("created", "created behind a proxy"):
-            stack = self.stacks[name]
-            database = stack.resources["Database"]
-            self.assertEqual(database["DeletionPolicy"], "Snapshot")
-            self.assertEqual(database["UpdateReplacePolicy"], "Snapshot")
-            expected = {"Engine": "postgres", "EngineVersion": "18", "StorageEncrypted": True, "PubliclyAccessible": False,
-                        "DeletionProtection": "true", "EnableIAMDatabaseAuthentication": True,
-                        "AutoMinorVersionUpgrade": True, "CopyTagsToSnapshot": True}
-            self.assertEqual({key: database["Properties"].get(key) for key in expected}, expected)
-            self.assertGreaterEqual(int(database["Properties"]["BackupRetentionPeriod"]), 7)
-            self.assertEqual(stack.resources["DatabaseParameters"]["Properties"]["Parameters"]["rds.force_ssl"], "1")
-
-    def test_only_the_functions_can_reach_a_created_database(self):
-        for name in ("created", "created behind a proxy"):
-            stack = self.stacks[name]
-            functions = {f["VpcConfig"]["SecurityGroupIds"][0] for name, f in stack.of_type("AWS::Lambda::Function").items()
-                         if name not in OUTSIDE}
-            self.assertEqual(functions, {"<FunctionSecurityGroup>"})
-            for group in stack.of_type("AWS::EC2::SecurityGroup").values():
-                self.assertEqual(group.get("SecurityGroupIngress", []), [])
-                for rule in group["SecurityGroupEgress"]:
-                    self.assertNotIn(rule.get("CidrIp"), ["0.0.0.0/0"])
-            for rule in stack.of_type("AWS::EC2::SecurityGroupIngress").values():
-                self.assertIn(rule["SourceSecurityGroupId"], ["<FunctionSecurityGroup>", "<ProxySecurityGroup>"])
-                self.assertEqual(rule["FromPort"], rule["ToPort"])
-
-    def test_the_proxy_requires_tls_and_has_no_password(self):
-        stack = self.stacks["created behind a proxy"]
-        proxy = stack.resources["Proxy"]["Properties"]
-        self.assertEqual((proxy["RequireTLS"], proxy["DefaultAuthScheme"]), (True, "IAM_AUTH"))
-        self.assertNotIn("Auth", proxy)
-        self.assertNotIn("Proxy", self.stacks["created"].present)
+            policy = stack.raw["Resources"][f"{name}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+            self.assertEqual(policy["BeforeAllowTrafficHook"], {"Ref": "Verify"})
+        # AWS's policy allows CodeDeploy to invoke only functions whose names begin with CodeDeployHook_.
+        invoke, = stack.nested("Roles").resources["CodeDeployRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+        self.assertEqual(invoke["Resource"], f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-verify")
 
     @with_each_database
-    def test_outputs_name_the_url_and_the_migrate_function(self, stack):
-        self.assertEqual(stack.outputs["Url"], "<Gateway.ApiEndpoint>")
+    def test_a_roll_back_counts_only_the_version_that_is_deployed(self, stack):
+        nested = stack.nested("Alarms")
+        alarms, filters = nested.of_type("AWS::CloudWatch::Alarm"), nested.of_type("AWS::Logs::MetricFilter")
+        for name in SHIFTED:
+            version, = [resource for resource in stack.present if re.fullmatch(rf"{name}Version[0-9a-f]+", resource)]
+            number, name = f"<{version}.Version>", name.lower()
+            of_lambda = [{"Name": "FunctionName", "Value": f"{STACK}-{name}"}, {"Name": "Resource", "Value": f"{STACK}-{name}:live"},
+                         {"Name": "ExecutedVersion", "Value": number}]
+            total, errors, failures = alarms[f"{name}NewFailuresAlarm"]["Metrics"]
+            self.assertEqual(total["Expression"], "FILL(errors, 0) + FILL(failures, 0)")
+            self.assertEqual(errors["MetricStat"]["Metric"],
+                             {"Namespace": "AWS/Lambda", "MetricName": "Errors", "Dimensions": of_lambda})
+            self.assertEqual(failures["MetricStat"]["Metric"]["Dimensions"], [{"Name": "version", "Value": number}])
+            self.assertEqual(alarms[f"{name}NewLatencyAlarm"]["Dimensions"], of_lambda)
+            transformation, = filters[f"{name}FailuresByVersion"]["MetricTransformations"]
+            self.assertEqual(transformation["MetricName"], failures["MetricStat"]["Metric"]["MetricName"])
+            self.assertEqual(transformation["Dimensions"], [{"Key": "version", "Value": "$.version"}])
+        # The member of the line.
+        self.assertRegex((ROOT / "shared/src/http/runtime.rs").read_text(), r"tracing::error!\([^;]*\bversion\b[^;]*\"request\"\)")
+
+    def test_without_roll_backs_no_alarm_of_a_version_is_raised(self):
+        # A deployment group without an alarm cannot be switched on, so each keeps its two.
+        stack = Expanded(COMMON | IAM | {"RollBackOnAlarm": "false"}).nested("Alarms")
+        for name in SHIFTED:
+            for kind, usual in (("Failures", 3), ("Latency", 2500)):
+                alarm = f"{name.lower()}New{kind}Alarm"
+                self.assertEqual(stack.resources[alarm]["Properties"]["Threshold"], 1000000)
+                self.assertEqual(self.alarms.resources[alarm]["Properties"]["Threshold"], usual)
+
+    # --- The database: deploy/database.yaml
+
+    def with_each_kind(self):
+        for name, stack in self.databases.items():
+            with self.subTest(kind=name):
+                yield stack
+
+    def test_a_database_is_encrypted_private_backed_up_and_never_deleted_with_the_service(self):
+        source = (ROOT / "template.yaml").read_text()
+        self.assertNotRegex(source, r"AWS::RDS|AWS::EC2")
+        for stack in self.with_each_kind():
+            name, kind = ("Database", "AWS::RDS::DBInstance") if "Database" in stack.present else ("DatabaseCluster", "AWS::RDS::DBCluster")
+            database = stack.resources[name]
+            self.assertEqual(database["Type"], kind)
+            self.assertEqual((database["DeletionPolicy"], database["UpdateReplacePolicy"]), ("Snapshot", "Snapshot"))
+            expected = {"StorageEncrypted": True, "KmsKeyId": "<Key.Arn>", "DeletionProtection": "true",
+                        "EnableIAMDatabaseAuthentication": True, "CopyTagsToSnapshot": True, "DeleteAutomatedBackups": False}
+            self.assertEqual({key: database["Properties"].get(key) for key in expected}, expected)
+            self.assertGreaterEqual(int(database["Properties"]["BackupRetentionPeriod"]), 7)
+            for instance in stack.of_type("AWS::RDS::DBInstance").values():
+                self.assertEqual(instance["PubliclyAccessible"], False)
+            groups = [*stack.of_type("AWS::RDS::DBParameterGroup").values(), *stack.of_type("AWS::RDS::DBClusterParameterGroup").values()]
+            self.assertEqual([group["Parameters"]["rds.force_ssl"] for group in groups], ["1"])
+            self.assertRegex(database["Properties"]["MasterUserPassword"],
+                             r"^\{\{resolve:secretsmanager:<OwnerSecret>:SecretString:password}}$")
+            self.assertNotIn("SecretString", stack.resources["OwnerSecret"]["Properties"])
+
+    def test_a_restored_database_keeps_the_password_of_its_snapshot(self):
+        for parameters in DATABASES.values():
+            stack = Expanded(parameters | {"SnapshotIdentifier": "snapshot"}, "deploy/database.yaml")
+            database = stack.resources["Database" if "Database" in stack.present else "DatabaseCluster"]["Properties"]
+            self.assertIn("snapshot", [database.get("DBSnapshotIdentifier"), database.get("SnapshotIdentifier")])
+            for name in ("MasterUsername", "MasterUserPassword", "DBName", "DatabaseName"):
+                self.assertNotIn(name, database)
+
+    def test_a_class_without_memory_for_iam_authentication_is_refused(self):
+        pattern = self.databases["instance"].raw["Parameters"]["Class"]["AllowedPattern"]
+        for refused in ("db.t4g.micro", "db.t3.micro", "db.t4g.nano", "t4g.small"):
+            self.assertNotRegex(refused, pattern)
+        for accepted in ("db.t4g.small", "db.t4g.medium", "db.m7g.large", "db.r8g.16xlarge"):
+            self.assertRegex(accepted, pattern)
+
+    def test_only_the_functions_can_reach_a_database(self):
+        for stack in self.with_each_kind():
+            for name, group in stack.of_type("AWS::EC2::SecurityGroup").items():
+                # Everything in the VPC uses the endpoint, which has the name of Secrets Manager there.
+                everything = [rule["CidrIp"] for rule in group.get("SecurityGroupIngress", [])]
+                self.assertEqual(everything, ["10.0.0.0/16"] if name == "SecretsEndpointSecurityGroup" else [])
+            for rule in stack.of_type("AWS::EC2::SecurityGroupIngress").values():
+                self.assertIn(rule["SourceSecurityGroupId"], ["<FunctionSecurityGroup>", "<ProxySecurityGroup>"])
+                self.assertEqual((rule["FromPort"], rule["ToPort"]), (5432, 5432))
+        # It would take Secrets Manager away from what else is in the VPC, and there can be only one.
+        self.assertNotIn("SecretsManagerEndpoint", self.databases["instance"].present)
+
+    def test_the_proxy_requires_tls_and_has_no_password(self):
+        for name, stack in self.databases.items():
+            if stack.parameters["Proxy"] == "false":
+                self.assertNotIn("DatabaseProxy", stack.present)
+                continue
+            proxy = stack.resources["DatabaseProxy"]["Properties"]
+            self.assertEqual((proxy["RequireTLS"], proxy["DefaultAuthScheme"]), (True, "IAM_AUTH"))
+            self.assertNotIn("Auth", proxy)
+            self.assertEqual(stack.outputs["DatabasePooler"], "transaction")
+
+    def test_alarms_of_a_database(self):
+        for stack in self.with_each_kind():
+            metrics = {alarm["MetricName"] for alarm in stack.of_type("AWS::CloudWatch::Alarm").values()}
+            expected = {"CPUUtilization", "DatabaseConnections", "FreeableMemory", "SwapUsage"}
+            if stack.parameters["Kind"] == "instance":
+                # The default class is burstable.
+                expected |= {"FreeStorageSpace", "CPUCreditBalance"}
+            self.assertEqual(metrics, expected)
+        large = Expanded(DATABASE | {"Class": "db.m7g.large"}, "deploy/database.yaml")
+        self.assertNotIn("CreditsAlarm", large.present)
+
+    def test_the_outputs_of_a_database_are_the_parameters_of_the_service(self):
+        parameters = set(self.stacks["IAM"].raw["Parameters"])
+        for stack in self.with_each_kind():
+            self.assertLessEqual(set(stack.outputs) - {"AlarmTopicArn"}, parameters)
+            self.assertLessEqual(set(IAM) | {"DatabasePooler", "SecretsKmsKeyArn"}, set(stack.outputs))
+
+    def test_the_list_of_prices_counts_what_the_templates_create(self):
+        counts = tomllib.loads((ROOT / "tests/benches/prices.toml").read_text())["template"]
+        alarms = self.alarms.of_type("AWS::CloudWatch::Alarm").values()
+        # Each metric of an alarm has the price of an alarm, a composite one that of five.
+        watched = sum(sum("MetricStat" in metric for metric in alarm.get("Metrics", [{"MetricStat": 0}])) for alarm in alarms)
+        composite = len(self.alarms.of_type("AWS::CloudWatch::CompositeAlarm"))
+        by_version = len(SHIFTED)
+        metrics = {f["MetricTransformations"][0]["MetricName"] for f in self.filters().values()}
+        secrets = len(self.stacks["IAM"].of_type("AWS::SecretsManager::Secret"))
+        self.assertEqual((counts["alarms"], counts["metrics"], counts["secrets"]),
+                         (watched + 5 * composite, len(metrics) - by_version, secrets))
+        database = self.databases["instance"]
+        self.assertEqual(counts["database"], {"alarms": len(database.of_type("AWS::CloudWatch::Alarm")),
+                                              "secrets": len(database.of_type("AWS::SecretsManager::Secret")),
+                                              "keys": len(database.of_type("AWS::KMS::Key"))})
+
+    @with_each_database
+    def test_outputs_name_what_the_pipeline_and_others_need(self, stack):
         self.assertEqual(stack.outputs["MigrateFunction"], "<Migrate>")
+        self.assertEqual(stack.outputs["AlarmTopicArn"], "<Alarms.Outputs.TopicArn>")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! Migrations, and the application role: everything that is done as the owner of the schema. One run is one transaction.
+//! Migrations, and the application's roles: everything that is done as the owner of the schema. One run is one transaction.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -25,18 +25,18 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 pub struct Migration<'a> {
     /// Whether to adopt an earlier back end's tables that have rows, which ends all their sessions.
     pub adopt: bool,
-    /// The application role to create or bring up to date.
-    pub role: Option<Role<'a>>,
+    /// The roles to create or bring up to date.
+    pub roles: &'a [Role<'a>],
     /// Timeout for locks.
     pub lock_wait: Duration,
 }
 
 impl Default for Migration<'_> {
-    /// No role, no adoption, 5 s for locks.
+    /// No roles, no adoption, 5 s for locks.
     fn default() -> Self {
         Self {
             adopt: false,
-            role: None,
+            roles: &[],
             lock_wait: LOCK_WAIT,
         }
     }
@@ -156,7 +156,7 @@ const SETTINGS: &str = "
     SET LOCAL DateStyle = 'ISO, YMD'";
 
 impl Migration<'_> {
-    /// Brings the schema up to date, and the role if there is one. Idempotent, and safe to run concurrently: a lock
+    /// Brings the schema up to date, and the roles. Idempotent, and safe to run concurrently: a lock
     /// serializes runs.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ impl Migration<'_> {
         locks::one_at_a_time(connection).await?;
 
         let mut obstacles = rights::missing(connection).await?;
-        if let Some(role) = &self.role {
+        for role in self.roles {
             obstacles.extend(roles::obstacles(connection, role).await?);
         }
         check_obstacles(obstacles)?;
@@ -212,18 +212,16 @@ impl Migration<'_> {
         obstacles.extend(schema::refusing(connection).await?);
         check_obstacles(obstacles)?;
 
-        let left_to_do = match &self.role {
-            Some(role) => {
-                let settings = [
-                    ("search_path", "pg_catalog, pg_temp"),
-                    ("statement_timeout", &*statement_timeout(Timeouts::default())),
-                ];
-                let mut relations = schema::names("table");
-                relations.extend(schema::names("view"));
-                roles::grant(connection, role, &relations, &settings).await?
-            }
-            None => Vec::new(),
-        };
+        let settings = [
+            ("search_path", "pg_catalog, pg_temp"),
+            ("statement_timeout", &*statement_timeout(Timeouts::default())),
+        ];
+        let mut relations = schema::names("table");
+        relations.extend(schema::names("view"));
+        let mut left_to_do = Vec::new();
+        for role in self.roles {
+            left_to_do = roles::grant(connection, role, &relations, &settings).await?;
+        }
         let after = applied(connection).await?;
         Ok(Migrated {
             version: after.iter().copied().max().unwrap_or_default(),
@@ -330,7 +328,7 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error>
 }
 
 impl Database {
-    /// Brings the schema up to date, and the role, as [`Migration::run`] does.
+    /// Brings the schema up to date, and the roles, as [`Migration::run`] does.
     ///
     /// # Errors
     /// Those of [`Migration::run`], and when the secret of the database cannot be read.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,14 @@ pub async fn run<S: State>(routes: &'static [Route<S>]) -> Result<(), lambda_htt
     .await
 }
 
+/// The published version that this instance runs, which Lambda sets.
+static FUNCTION_VERSION: OnceLock<String> = OnceLock::new();
+
+/// Logged with each failure, so that the alarms of a deployment count only the version that it introduces.
+fn function_version() -> Option<&'static str> {
+    FUNCTION_VERSION.get().map(String::as_str)
+}
+
 /// An instance of a function.
 pub struct Instance<S> {
     environment: Environment,
@@ -64,6 +73,9 @@ impl<S: State> Instance<S> {
             environment: Environment::of_process(),
             state: OnceCell::new(),
         };
+        if let Some(version) = instance.environment.text("AWS_LAMBDA_FUNCTION_VERSION") {
+            let _ = FUNCTION_VERSION.set(version.to_owned());
+        }
         match instance.state().await {
             // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, with
             // anything that still runs beside the poll.
@@ -111,7 +123,13 @@ pub(super) async fn answer_events(
         Ok::<_, Infallible>(Answer(response.unwrap_or_else(|_panic| {
             // Not a panic of a handler, which is caught where its request is known.
             let reply = Reply::from(Error::Defect("panic".to_owned()));
-            tracing::error!(status = 500, code = reply.code, error = "panic", "request");
+            tracing::error!(
+                status = 500,
+                code = reply.code,
+                error = "panic",
+                version = function_version(),
+                "request"
+            );
             reply.into_response(&Uuid::new_v4().to_string(), &[])
         })))
     }));
@@ -215,7 +233,8 @@ fn log(reply: &Reply, took: Duration, cold: bool) {
     let milliseconds = (took.as_secs_f64() * 1e6).round() / 1e3;
     let error = reply.error.as_ref().and_then(Error::detail);
     if reply.status.is_server_error() {
-        tracing::error!(status, code, milliseconds, cold, error, "request");
+        let version = function_version();
+        tracing::error!(status, code, milliseconds, cold, error, version, "request");
     } else {
         tracing::info!(status, code, milliseconds, cold, "request");
     }
