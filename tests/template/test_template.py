@@ -7,6 +7,7 @@ It needs the Python packages that `pip install aws-sam-cli` brings, and no netwo
 """
 
 import functools
+import graphlib
 import json
 import logging
 import os
@@ -311,7 +312,7 @@ class Template(unittest.TestCase):
         self.assertLess(len(lines), 1000)
         start = lines.index("  Logout:")
         own = lines[start:lines.index("", start)]
-        elsewhere = [line for path in ("template.yaml", "deploy/roles.yaml", "deploy/alarms.yaml")
+        elsewhere = [line for path in ("template.yaml", "deploy/roles.yaml", "deploy/rollback.yaml", "deploy/alarms.yaml")
                      for line in (ROOT / path).read_text().splitlines()
                      if re.search(r"\blogout|Logout|/auth/logout", line) and line not in own]
         self.assertLessEqual(len(own) + len(elsewhere), 40)
@@ -746,14 +747,12 @@ class Template(unittest.TestCase):
 
     def test_every_function_has_its_alarms(self):
         alarms = self.alarms.of_type("AWS::CloudWatch::Alarm")
-        names = [alarm.get("AlarmName", name) for name, alarm in [*alarms.items(), *self.alarms.of_type("AWS::CloudWatch::CompositeAlarm").items()]]
+        names = [alarm["AlarmName"] for alarm in [*alarms.values(), *self.alarms.of_type("AWS::CloudWatch::CompositeAlarm").values()]]
         self.assertEqual(len(set(names)), len(names))
         watched = set()
         for name, alarm in alarms.items():
-            quiet = name in ("GatewayFailures", "AuthorizerErrors") or re.search(r"New(Failures|Latency)Alarm$", name)
+            quiet = name in ("GatewayFailures", "AuthorizerErrors")
             self.assertEqual(alarm.get("AlarmActions"), None if quiet else ["<Topic>"])
-            if "AlarmName" not in alarm:
-                continue
             metric = alarm.get("Metrics", [{"MetricStat": {"Metric": alarm, "Stat": alarm.get("Statistic")}}])[0]["MetricStat"]
             watched |= {(dimension["Value"], metric["Metric"]["MetricName"], metric["Stat"])
                         for dimension in metric["Metric"].get("Dimensions", [])}
@@ -768,7 +767,6 @@ class Template(unittest.TestCase):
                 self.assertEqual((failures["LogGroupName"], failures["FilterPattern"]),
                                  (f"/aws/lambda/{function}", "{ $.status >= 500 && $.status != 503 }"))
         own = {alarm["MetricName"] for alarm in alarms.values() if alarm.get("Namespace") == f"people/{STACK}"}
-        own |= {f"{name.lower()}FailuresByVersion" for name in SHIFTED}
         shown = {metric[1] for metric in self.dashboard() if metric[0] == f"people/{STACK}"}
         self.assertEqual(own | shown, {f["MetricTransformations"][0]["MetricName"] for f in self.filters().values()})
         for name, function in (("LockOuts", "login"), ("CredentialsLockOuts", "credentials")):
@@ -783,8 +781,8 @@ class Template(unittest.TestCase):
             self.assertIn(text, functions)
         logs = {group["LogGroupName"] for group in self.stacks["IAM"].nested("Roles").of_type("AWS::Logs::LogGroup").values()}
         self.assertLessEqual({f["LogGroupName"] for f in self.filters().values()}, logs)
-        # The log groups are there before: each alarm of a version needs the function, which needs its log group.
-        self.assertEqual(set(self.alarms.parameters) - set(self.alarms.raw["Parameters"]), set())
+        # They are there before: the alarms need the gateway, which needs the functions, which need their log groups.
+        self.assertEqual(self.alarms.parameters["GatewayId"], "<Gateway>")
 
     def test_an_outage_of_the_database_is_one_alarm(self):
         # 503 is the answer while the database is down, of every function: it has a metric and an alarm of its own.
@@ -868,7 +866,7 @@ class Template(unittest.TestCase):
             self.assertEqual(group["AutoRollbackConfiguration"]["Enabled"], True)
             self.assertIn("DEPLOYMENT_STOP_ON_ALARM", group["AutoRollbackConfiguration"]["Events"])
             self.assertEqual([alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]],
-                             [f"<Alarms.Outputs.{name.lower()}NewFailures>", f"<Alarms.Outputs.{name.lower()}NewLatency>"])
+                             [f"<RollBack.Outputs.{name.lower()}NewFailures>", f"<RollBack.Outputs.{name.lower()}NewLatency>"])
             self.assertTrue(group["AlarmConfiguration"]["Enabled"])
             policy = stack.raw["Resources"][f"{name}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
             self.assertEqual(policy["BeforeAllowTrafficHook"], {"Ref": "Verify"})
@@ -878,7 +876,7 @@ class Template(unittest.TestCase):
 
     @with_each_database
     def test_a_roll_back_counts_only_the_version_that_is_deployed(self, stack):
-        nested = stack.nested("Alarms")
+        nested = stack.nested("RollBack")
         alarms, filters = nested.of_type("AWS::CloudWatch::Alarm"), nested.of_type("AWS::Logs::MetricFilter")
         for name in SHIFTED:
             version, = [resource for resource in stack.present if re.fullmatch(rf"{name}Version[0-9a-f]+", resource)]
@@ -899,12 +897,13 @@ class Template(unittest.TestCase):
 
     def test_without_roll_backs_no_alarm_of_a_version_is_raised(self):
         # A deployment group without an alarm cannot be switched on, so each keeps its two.
-        stack = Expanded(COMMON | IAM | {"RollBackOnAlarm": "false"}).nested("Alarms")
+        stack = Expanded(COMMON | IAM | {"RollBackOnAlarm": "false"}).nested("RollBack")
+        usual_stack = self.stacks["IAM"].nested("RollBack")
         for name in SHIFTED:
             for kind, usual in (("Failures", 3), ("Latency", 2500)):
                 alarm = f"{name.lower()}New{kind}Alarm"
                 self.assertEqual(stack.resources[alarm]["Properties"]["Threshold"], 1000000)
-                self.assertEqual(self.alarms.resources[alarm]["Properties"]["Threshold"], usual)
+                self.assertEqual(usual_stack.resources[alarm]["Properties"]["Threshold"], usual)
 
     # --- The database: deploy/database.yaml
 
@@ -989,19 +988,43 @@ class Template(unittest.TestCase):
 
     def test_the_list_of_prices_counts_what_the_templates_create(self):
         counts = tomllib.loads((ROOT / "tests/benches/prices.toml").read_text())["template"]
-        alarms = self.alarms.of_type("AWS::CloudWatch::Alarm").values()
+        nested = (self.alarms, self.stacks["IAM"].nested("RollBack"))
+        alarms = [alarm for stack in nested for alarm in stack.of_type("AWS::CloudWatch::Alarm").values()]
         # Each metric of an alarm has the price of an alarm, a composite one that of five.
         watched = sum(sum("MetricStat" in metric for metric in alarm.get("Metrics", [{"MetricStat": 0}])) for alarm in alarms)
         composite = len(self.alarms.of_type("AWS::CloudWatch::CompositeAlarm"))
-        by_version = len(SHIFTED)
         metrics = {f["MetricTransformations"][0]["MetricName"] for f in self.filters().values()}
         secrets = len(self.stacks["IAM"].of_type("AWS::SecretsManager::Secret"))
         self.assertEqual((counts["alarms"], counts["metrics"], counts["secrets"]),
-                         (watched + 5 * composite, len(metrics) - by_version, secrets))
+                         (watched + 5 * composite, len(metrics), secrets))
         database = self.databases["instance"]
         self.assertEqual(counts["database"], {"alarms": len(database.of_type("AWS::CloudWatch::Alarm")),
                                               "secrets": len(database.of_type("AWS::SecretsManager::Secret")),
                                               "keys": len(database.of_type("AWS::KMS::Key"))})
+
+    @with_each_database
+    def test_no_resource_needs_itself(self, stack):
+        # cfn-lint does not look at UpdatePolicy, which names the deployment group of an alias.
+        def mentioned(node):
+            if isinstance(node, list):
+                return set().union(*map(mentioned, node)) if node else set()
+            if not isinstance(node, dict):
+                return set()
+            found = set().union(*map(mentioned, node.values())) if node else set()
+            for name, argument in node.items():
+                if name == "Ref":
+                    found.add(argument)
+                elif name == "Fn::GetAtt":
+                    found.add((argument if isinstance(argument, list) else argument.split("."))[0])
+                elif name == "Fn::Sub":
+                    text = argument[0] if isinstance(argument, list) else argument
+                    found |= {part.split(".")[0] for part in re.findall(r"\$\{([^!}]+)\}", text)}
+                elif name == "DependsOn":
+                    found |= set(each(argument))
+            return found
+        resources = stack.raw["Resources"]
+        needs = {name: mentioned(resource) & set(resources) for name, resource in resources.items()}
+        list(graphlib.TopologicalSorter(needs).static_order())  # raises CycleError
 
     @with_each_database
     def test_outputs_name_what_the_pipeline_and_others_need(self, stack):
