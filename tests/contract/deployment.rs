@@ -83,6 +83,19 @@ impl Role {
     }
 }
 
+/// Each statement is refused for want of a privilege.
+async fn assert_forbidden(database: &Database, statements: &[&str]) {
+    let mut connection = database.connect().await;
+    for forbidden in statements {
+        let refused = connection.execute(*forbidden).await.expect_err(forbidden);
+        let code = refused
+            .as_database_error()
+            .and_then(|error| error.code().map(std::borrow::Cow::into_owned));
+        // Insufficient privilege.
+        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
+    }
+}
+
 /// A role that exists only on RDS.
 async fn make_rds_iam(database: &Database) {
     database
@@ -155,8 +168,9 @@ async fn the_service_works_as_the_application_role_which_can_only_change_rows_of
     assert_eq!(service.get("/health", "").await.status, 200);
     assert_eq!(service.log_out(&token).await.status, 200);
 
-    let mut connection = service.database.connect().await;
-    for forbidden in [
+    assert_forbidden(
+        &service.database,
+        &[
         "CREATE TABLE people.mine (id int)",
         "CREATE TABLE public.mine (id int)",
         "CREATE SCHEMA mine",
@@ -170,14 +184,9 @@ async fn the_service_works_as_the_application_role_which_can_only_change_rows_of
         "UPDATE people._sqlx_migrations SET success = false",
         "DELETE FROM people._sqlx_migrations",
         "COPY people.\"user\" TO PROGRAM 'cat'",
-    ] {
-        let refused = connection.execute(forbidden).await.expect_err(forbidden);
-        let code = refused
-            .as_database_error()
-            .and_then(|error| error.code().map(std::borrow::Cow::into_owned));
-        // Insufficient privilege.
-        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
-    }
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -223,30 +232,27 @@ async fn functions_that_need_no_hash_work_as_a_role_that_cannot_read_one() {
     let purged = functions::purge::handle(&environment.into_iter().collect()).await;
     assert_eq!(json!(purged.expect("it purges"))["sessions"], 3);
 
-    let mut connection = limited.connect().await;
-    for forbidden in [
-        "SELECT password_hash FROM people.\"user\"",
-        "SELECT * FROM people.\"user\"",
-        "SELECT FROM people.\"user\" WHERE password_hash LIKE '$argon2%'",
-        "UPDATE people.\"user\" SET password_hash = 'x'",
-        "UPDATE people.\"user\" SET password_version = 1",
-        "UPDATE people.\"user\" SET roles = '{admin}'",
-        "UPDATE people.\"user\" SET email = 'x@example.com'",
-        "INSERT INTO people.\"user\" (userid) VALUES ('mallory')",
-        "DELETE FROM people.\"user\"",
-        "INSERT INTO people.user_session (session_id, expires_at) VALUES (gen_random_uuid(), now())",
-        "UPDATE people.user_session SET expires_at = 'infinity'",
-        "INSERT INTO people.outbox (kind) VALUES ('reset')",
-        "SELECT people.hash_kinds(1)",
-        "CREATE TABLE people.mine (id int)",
-        "CREATE TABLE public.mine (id int)",
-    ] {
-        let error = connection.execute(forbidden).await.expect_err(forbidden);
-        let code = error
-            .as_database_error()
-            .and_then(|error| error.code().map(String::from));
-        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}");
-    }
+    assert_forbidden(
+        &limited,
+        &[
+            "SELECT password_hash FROM people.\"user\"",
+            "SELECT * FROM people.\"user\"",
+            "SELECT FROM people.\"user\" WHERE password_hash LIKE '$argon2%'",
+            "UPDATE people.\"user\" SET password_hash = 'x'",
+            "UPDATE people.\"user\" SET password_version = 1",
+            "UPDATE people.\"user\" SET roles = '{admin}'",
+            "UPDATE people.\"user\" SET email = 'x@example.com'",
+            "INSERT INTO people.\"user\" (userid) VALUES ('mallory')",
+            "DELETE FROM people.\"user\"",
+            "INSERT INTO people.user_session (session_id, expires_at) VALUES (gen_random_uuid(), now())",
+            "UPDATE people.user_session SET expires_at = 'infinity'",
+            "INSERT INTO people.outbox (kind) VALUES ('reset')",
+            "SELECT people.hash_kinds(1)",
+            "CREATE TABLE people.mine (id int)",
+            "CREATE TABLE public.mine (id int)",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
