@@ -223,3 +223,17 @@ class Aws:
             "type": first.get("deploymentConfigName", ""),
             "problem": problem,
         }
+
+    def stop(self, resources, name):
+        """Takes back the shift of a function that is under way. Returns whether there was one."""
+        application, group = resources.get("ServerlessDeploymentApplication"), resources.get(f"{name}DeploymentGroup")
+        if not application or not group:
+            return False
+        found = self.codedeploy.list_deployments(
+            applicationName=application,
+            deploymentGroupName=group,
+            includeOnlyStatuses=["Created", "Queued", "InProgress", "Ready"],
+        )["deployments"]
+        for deployment in found:
+            self.codedeploy.stop_deployment(deploymentId=deployment, autoRollbackEnabled=True)
+        return bool(found)

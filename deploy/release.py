@@ -7,6 +7,7 @@
     deploy/release.py staging --function Login --code before   the code that it had before the present one
     deploy/release.py staging --function Login --code 12       the code of its published version 12
     … --function Login --hot-fix                               all traffic at once, whatever its alarms say
+    deploy/release.py staging --stop [--function Login]        traffic that shifts goes back, within seconds
 
 docs/deployment.md explains the steps. It needs credentials for AWS, the stack `people-staging-deploy`
 (deploy/role.yaml), and the packages in deploy/requirements.txt. The exit status is 1 if anything was not deployed.
@@ -37,6 +38,7 @@ def parsed(arguments):
     parser.add_argument("--code", default="build", help="build, before, or the number of a published version")
     parser.add_argument("--hot-fix", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--plan", action="store_true")
+    parser.add_argument("--stop", action="store_true")
     parser.add_argument("--region", action="store_true", help="only prints the region, for the workflow")
     parser.add_argument("--build", default=build_name(os.environ), help="how to call this build")
     parser.add_argument(
@@ -62,7 +64,9 @@ def main(arguments=None):
     report = summary.Summary(options.environment, options.build)
     try:
         release = Release(settings, aws.Aws(settings["region"], settings["stack"]), report, options)
-        if options.plan:
+        if options.stop:
+            release.stop(options.function)
+        elif options.plan:
             release.plan(packaged(settings, release.bucket))
         elif options.function == "all":
             release.everything(packaged(settings, release.bucket))
@@ -236,6 +240,16 @@ class Release:
         _, _, _, changed = self.compare(new, self.values(new))
         for name, line in self.report.lines.items():
             line.result = "will change" if name in changed else "stays"
+
+    def stop(self, name):
+        """Whoever makes the release that is stopped learns it from CloudFormation."""
+        resources = self.aws.resources()
+        names = t.functions(self.aws.template()) if name == "all" else [name]
+        stopped = [name for name in names if self.aws.stop(resources, name)]
+        for name in stopped:
+            self.report.line(name).result = "goes back"
+        if not stopped:
+            self.report.notes.append("no traffic is shifting")
 
     # --- Steps --------------------------------------------------------------------------------------------------------
 

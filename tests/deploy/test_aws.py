@@ -359,6 +359,26 @@ class TheShift(Case):
             deploymentId=deployment,
         )
 
+    def stop(self, *deployments):
+        self.expect(
+            "codedeploy",
+            "list_deployments",
+            {"deployments": list(deployments)},
+            applicationName="application",
+            deploymentGroupName="group",
+            includeOnlyStatuses=["Created", "Queued", "InProgress", "Ready"],
+        )
+        for deployment in deployments:
+            self.expect("codedeploy", "stop_deployment", {}, deploymentId=deployment, autoRollbackEnabled=True)
+        return self.aws.stop(self.RESOURCES, "Me")
+
+    def test_one_that_is_under_way_is_stopped_and_goes_back(self):
+        self.assertTrue(self.stop("d-1"))
+        self.assertFalse(self.stop())
+
+    def test_a_function_without_versions_has_none_to_stop(self):
+        self.assertFalse(self.aws.stop(self.RESOURCES, "Purge"))
+
     def test_of_a_roll_back_the_first_is_meant(self):
         self.expect(
             "codedeploy",

@@ -24,7 +24,7 @@ BASE = {"Bucket": "bucket", "CloudFormationRole": "role", "PermissionsBoundary":
 class Cloud:
     """CloudFormation, Lambda and CodeDeploy, as far as they matter: `failing` are functions that are taken back."""
 
-    breaks = False
+    breaks, shifting = False, ()
 
     def __init__(self, template=None, failing=(), stack_fails="", migration=(True, '{"applied": [1]}'), latest=0):
         self.deployed = template
@@ -93,6 +93,9 @@ class Cloud:
             kind = {"message": "done", "result": result} if done else {"message": "failed", "error": result}
             return [json.dumps(kind | {"span": {"request_id": "8f1d"}})]
         return [json.dumps({"deployment": text, "passed": 2, "failed": []})]
+
+    def stop(self, resources, name):
+        return name in self.shifting
 
     def deployment(self, resources, name, since):
         problem = "an alarm is active" if name in self.failing else ""
@@ -294,6 +297,20 @@ class OneFunction(unittest.TestCase):
         for arguments in (["--code", "before"], ["--hot-fix"], ["--function", "Me", "--code", "v1"]):
             with self.subTest(arguments), self.assertRaises(SystemExit):
                 go(Cloud(deployed()), new(), *arguments)
+
+
+class Stop(unittest.TestCase):
+    def test_what_shifts_goes_back_of_all_functions_or_one(self):
+        cloud = Cloud(deployed())
+        cloud.shifting = ("Me",)
+        for arguments in ([], ["--function", "Me"]):
+            status, text = go(cloud, None, "--stop", *arguments)
+            self.assertEqual((status, cloud.calls, cloud.latest), (0, [], 0))
+            self.assertIn("goes back", row(text, "Me"))
+            self.assertNotIn("Login", text)
+
+    def test_nothing_may_be_shifting(self):
+        self.assertIn("no traffic is shifting", go(Cloud(deployed()), None, "--stop")[1])
 
 
 class TheWorkflow(unittest.TestCase):
