@@ -41,7 +41,7 @@ def parsed(arguments):
     restore.add_argument("--of", help="the stack to copy from (default: people-ENVIRONMENT-database)")
     restore.add_argument("--stack", help="the stack to make (default: people-ENVIRONMENT-restored)")
     for command in (create, restore):
-        command.add_argument("parameters", nargs="*", type=pair, metavar="NAME=VALUE", help="of deploy/database.yaml")
+        command.add_argument("parameters", nargs="*", type=t.pair, metavar="NAME=VALUE", help="of deploy/database.yaml")
     password = commands.add_parser("password")
     password.add_argument("stack", nargs="?", help="default: people-ENVIRONMENT-database")
     password.add_argument("--new", action="store_true")
@@ -53,13 +53,6 @@ def time_of(text):
     if time.tzinfo is None:
         raise ValueError("without a zone")
     return time
-
-
-def pair(text):
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError("not NAME=VALUE")
-    return name, value
 
 
 class Databases:

@@ -345,6 +345,14 @@ def values_of(template, given):
     return {name: given.get(name, str(parameter.get("Default"))) for name, parameter in declared.items()}
 
 
+def pair(text):
+    """NAME=VALUE, as an argument."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError("not NAME=VALUE")
+    return name, value
+
+
 def action(status):
     """What to do first with a stack in this state (None: there is none): `create`, `delete` what a first deployment
     left behind and create it, `wait`, or `update`."""

@@ -111,6 +111,19 @@ class Roles(unittest.TestCase):
         self.assertEqual([statement["Action"] for statement in denied], [["iam:*", "cloudformation:*"]])
         self.assertEqual(len(denied[0]["Resource"]), 4)
 
+    def test_cloudformation_can_read_the_one_secret_that_the_template_resolves(self):
+        source = (ROOT / "template.yaml").read_text()
+        self.assertEqual(re.findall(r"\{\{resolve:secretsmanager:\$\{(\w+)}", source), ["TrustedProxySecretArn"])
+        readable = [
+            statement["Resource"]["Fn::Sub"].rpartition(":")[2]
+            for policy in ROLE["CloudFormationRole"]["Properties"]["Policies"]
+            for statement in policy["PolicyDocument"]["Statement"]
+            if "secretsmanager:GetSecretValue" in listed(statement["Action"])
+        ]
+        # A secret's ARN ends with its name, a hyphen and six characters.
+        self.assertEqual(readable, ["people-${Environment}-proxy-*"])
+        self.assertIn("""f"{settings['stack']}-proxy\"""", (ROOT / "deploy/cloudfront.py").read_text())
+
     def test_only_its_own_environment_on_github_can_sign_in(self):
         (statement,) = ROLE["DeployRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         condition = statement["Condition"]["StringEquals"]
