@@ -7,8 +7,8 @@
     deploy/admin.py production import users.json reason='move from the old system'             tries, and makes nobody
     deploy/admin.py production import users.json reason='move from the old system' --make
 
-`local` instead of production is a development machine. `by` is who is logged in, unless it is given. The exit status is 1 if
-anything was refused. Needs credentials for AWS, and the packages in deploy/requirements.txt.
+`local` instead of production is a development machine. `by` is who is logged in, unless it is given. The exit status is
+1 if anything was refused. Needs credentials for AWS, and the packages in deploy/requirements.txt.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def main(arguments=None, invoke=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environment", help="a section of samconfig.toml, or local")
     parser.add_argument("action")
-    parser.add_argument("members", nargs="*", metavar="NAME=VALUE", help="of import, first a file with an array of users")
+    parser.add_argument("members", nargs="*", metavar="NAME=VALUE", help="of import, first a file: an array of users")
     parser.add_argument("--token", action="store_true", help="the user whose token is on standard input")
     parser.add_argument("--make", action="store_true", help="of import")
     options = parser.parse_intermixed_args(arguments)

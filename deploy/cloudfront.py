@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts CloudFront and WAF (deploy/cloudfront.yaml) in front of an environment. docs/deployment.md has the steps between.
+"""Puts CloudFront and WAF (deploy/cloudfront.yaml) in front of an environment; docs/deployment.md has all steps.
 
     deploy/cloudfront.py production secret     makes the value by which the functions know it; nobody sees it
     deploy/cloudfront.py production create DomainName=api.example.com CertificateArn=arn:aws:acm:us-east-1:…

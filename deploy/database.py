@@ -9,8 +9,9 @@
     deploy/database.py production password --new                          makes a new one first
 
 `create` makes the stack people-production-database; `restore` makes people-production-restored beside it, with the same
-parameters but for those that are given, and the password of its own secret. Both print the lines for samconfig.toml. docs/database.md
-says what to do with a copy. Needs credentials for AWS, and the packages in deploy/requirements.txt.
+parameters but for those that are given (NAME=VALUE), and the password of its own secret. Both print the lines for
+samconfig.toml. docs/database.md says what to do with a copy. Needs credentials for AWS, and the packages in
+deploy/requirements.txt.
 """
 
 import argparse
@@ -20,13 +21,15 @@ import pathlib
 import sys
 
 import boto3
-from botocore.exceptions import WaiterError
+from botocore.exceptions import ClientError, WaiterError
 
 import aws
 import template as t
 from template import Refused
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Of each step: it depends on the size of the database.
+HOURS = 3
 
 
 def parsed(arguments):
@@ -69,6 +72,19 @@ class Databases:
         parameters = {entry["ParameterKey"]: entry["ParameterValue"] for entry in found["Parameters"]}
         return parameters, {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", [])}
 
+    def require_absent(self, name):
+        try:
+            (found,) = self.cloudformation.describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            # A ValidationError, which has no code of its own for this.
+            if "does not exist" in error.response["Error"]["Message"]:
+                return
+            raise
+        raise Refused(f"there is a stack {name} already ({found['StackStatus']}): delete it, or make another (--stack)")
+
+    def wait(self, client, state, **about):
+        client.get_waiter(state).wait(**about, WaiterConfig={"Delay": 30, "MaxAttempts": HOURS * 120})
+
     def create(self, name, parameters):
         print(f"makes the stack {name}, which takes about a quarter of an hour", flush=True)
         self.cloudformation.create_stack(
@@ -76,12 +92,12 @@ class Databases:
             TemplateBody=(ROOT / "deploy/database.yaml").read_text(),
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM"],
-            EnableTerminationProtection=True,
         )
         try:
-            self.cloudformation.get_waiter("stack_create_complete").wait(StackName=name)
+            self.wait(self.cloudformation, "stack_create_complete", StackName=name)
         except WaiterError:
             raise Refused(f"{name} was not made: {self.reason(name)}") from None
+        self.cloudformation.update_termination_protection(StackName=name, EnableTerminationProtection=True)
         return self.stack(name)[1]
 
     def reason(self, name):
@@ -95,6 +111,7 @@ class Databases:
         return "; ".join(reversed(failed)) or "see its events"
 
     def restore(self, source, name, snapshot, time, parameters):
+        self.require_absent(name)  # before anything is copied
         given, outputs = self.stack(source)
         kind = "instance" if given["Kind"] == "instance" else "cluster"
         if snapshot is None:
@@ -104,8 +121,10 @@ class Databases:
             else:
                 copy = f"{name}-then"
                 self.copy(kind, source, copy, time)
-                self.snapshot(kind, copy, snapshot)
-                self.discard(kind, copy)
+                try:
+                    self.snapshot(kind, copy, snapshot)
+                finally:
+                    self.discard(kind, copy)
         # There can be one endpoint of Secrets Manager in a VPC, and that of the source is for everything in it.
         made = self.create(name, given | {"SecretsEndpoint": "false", "SnapshotIdentifier": snapshot} | parameters)
         self.password(name)
@@ -133,10 +152,10 @@ class Databases:
         print(f"takes the snapshot {snapshot} of {name}", flush=True)
         if kind == "instance":
             self.rds.create_db_snapshot(DBInstanceIdentifier=name, DBSnapshotIdentifier=snapshot)
-            self.rds.get_waiter("db_snapshot_available").wait(DBSnapshotIdentifier=snapshot)
+            self.wait(self.rds, "db_snapshot_available", DBSnapshotIdentifier=snapshot)
         else:
             self.rds.create_db_cluster_snapshot(DBClusterIdentifier=name, DBClusterSnapshotIdentifier=snapshot)
-            self.rds.get_waiter("db_cluster_snapshot_available").wait(DBClusterSnapshotIdentifier=snapshot)
+            self.wait(self.rds, "db_cluster_snapshot_available", DBClusterSnapshotIdentifier=snapshot)
 
     def copy(self, kind, name, copy, time):
         """A copy as the database was, for a snapshot: a template has no other way to such a time."""
@@ -150,7 +169,7 @@ class Databases:
                 DBSubnetGroupName=found["DBSubnetGroup"]["DBSubnetGroupName"],
                 PubliclyAccessible=False,
             )
-            self.rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=copy)
+            self.wait(self.rds, "db_instance_available", DBInstanceIdentifier=copy)
         else:
             (found,) = self.rds.describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
             self.rds.restore_db_cluster_to_point_in_time(
@@ -159,7 +178,7 @@ class Databases:
                 RestoreToTime=time,
                 DBSubnetGroupName=found["DBSubnetGroup"],
             )
-            self.rds.get_waiter("db_cluster_available").wait(DBClusterIdentifier=copy)
+            self.wait(self.rds, "db_cluster_available", DBClusterIdentifier=copy)
 
     def discard(self, kind, copy):
         if kind == "instance":
@@ -184,12 +203,13 @@ def main(arguments=None, databases=None):
             return 0
         parameters = dict(options.parameters)
         if options.command == "create":
+            databases.require_absent(usual)
             made = databases.create(usual, parameters)
         else:
             stack = options.stack or f"{settings['stack']}-restored"
             made = databases.restore(options.of or usual, stack, options.snapshot, options.time, parameters)
         print("\n".join(["for samconfig.toml:", *lines(made)]))
-    except Refused as error:
+    except (Refused, ClientError, WaiterError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -26,13 +26,14 @@ import template as t
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUERIES = {
     "failures": "filter status >= 500 | stats count(*) as n by span.route, error, bin(5m) | sort n desc",
-    "request": 'filter span.request_id = "{}" or requestId = "{}" | fields @log, @timestamp, @message | sort @timestamp',
+    "request": 'filter span.request_id = "{}" or requestId = "{}" | '
+    "fields @log, @timestamp, @message | sort @timestamp",
     "guesses": 'filter event in ["authn_login_fail", "authn_login_fail_max"] | '
     "stats count(*) as n by span.source_address, event | sort n desc | limit 20",
     "guessed": 'filter event = "authn_login_successafterfail" and failures >= 5 | '
     "fields @timestamp, user_id, failures, span.source_address",
-    "latency": 'filter message = "request" | stats pct(milliseconds, 50), pct(milliseconds, 95), pct(milliseconds, 99), '
-    "count(*) by span.route, cold",
+    "latency": 'filter message = "request" | '
+    "stats pct(milliseconds, 50), pct(milliseconds, 95), pct(milliseconds, 99), count(*) by span.route, cold",
     "operators": 'filter event = "authz_admin" | '
     "fields @timestamp, by, action, outcome, user_id, reason, span.request_id | sort @timestamp desc",
     "deleted": 'filter event = "user_deleted" | fields @timestamp, user_id | sort @timestamp | limit 10000',

@@ -32,7 +32,9 @@ def renew(stack, both, cloudformation, secrets):
         print(f"{key} has a new value", flush=True)
     restart = f"Restart={int(parameters['Restart']) + 1}"
     if both:
-        return f'Next: in samconfig.toml, "{restart}" and "DeploymentType=AllAtOnce", and deploy. All users are logged out.'
+        return (
+            f'Next: in samconfig.toml, "{restart}" and "DeploymentType=AllAtOnce", and deploy. All users are logged out.'
+        )
     return (
         f'Next: in samconfig.toml, "{restart}", deploy, and wait for the end of the traffic shift; then '
         f'"SigningKey={OTHER[signs]}", and deploy.'

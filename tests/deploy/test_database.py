@@ -1,4 +1,4 @@
-"""Makes and restores databases (deploy/database.py). botocore checks each request against AWS's description of its API."""
+"""Making and restoring databases (deploy/database.py). botocore checks each request against its description of AWS."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ class Case(unittest.TestCase):
             self.enterContext(mock.patch.object(client, "get_waiter", waiter))
 
     def waiter(self, kind):
-        return mock.Mock(wait=lambda **about: self.waited.append((kind, *about.values())))
+        return mock.Mock(wait=lambda WaiterConfig, **about: self.waited.append((kind, *about.values())))
 
     def tearDown(self):
         for stub in self.stubs.values():
@@ -56,6 +56,11 @@ class Case(unittest.TestCase):
         }
         self.expect("cloudformation", "describe_stacks", {"Stacks": [about]}, StackName=name)
 
+    def absent(self, name):
+        self.stubs["cloudformation"].add_client_error(
+            "describe_stacks", "ValidationError", f"Stack with id {name} does not exist"
+        )
+
     def create(self, name, **parameters):
         self.expect(
             "cloudformation",
@@ -65,7 +70,11 @@ class Case(unittest.TestCase):
             TemplateBody=(ROOT / "deploy/database.yaml").read_text(),
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM"],
-            EnableTerminationProtection=True,
+        )
+
+    def protect(self, name):
+        self.expect(
+            "cloudformation", "update_termination_protection", {}, StackName=name, EnableTerminationProtection=True
         )
 
     def password(self, name, kind="instance", password="of the secret"):
@@ -93,6 +102,7 @@ class Case(unittest.TestCase):
             "people-production-restored",
             **{"Kind": kind, "SecretsEndpoint": "false", "SnapshotIdentifier": snapshot} | parameters,
         )
+        self.protect("people-production-restored")
         self.stack("people-production-restored", kind, DatabaseHost="new.example.com", DatabaseResourceId="db-NEW")
         self.password("people-production-restored", kind)
 
@@ -104,6 +114,7 @@ class Restore(Case):
     SNAPSHOT = "people-production-restored-20261126070331"
 
     def test_now(self):
+        self.absent("people-production-restored")
         self.stack("people-production-database")
         self.expect(
             "rds",
@@ -130,6 +141,7 @@ class Restore(Case):
         )
 
     def test_a_cluster_now(self):
+        self.absent("people-production-restored")
         self.stack("people-production-database", "aurora")
         self.expect(
             "rds",
@@ -142,11 +154,13 @@ class Restore(Case):
         self.assertEqual(self.go("restore"), 0)
 
     def test_a_snapshot_with_another_class(self):
+        self.absent("people-production-restored")
         self.stack("people-production-database")
         self.restored("before-repair", Class="db.m7g.large")
         self.assertEqual(self.go("restore", "--snapshot", "before-repair", "Class=db.m7g.large"), 0)
 
     def test_a_time(self):
+        self.absent("people-production-restored")
         self.stack("people-production-database")
         group = {"DBInstances": [{"DBSubnetGroup": {"DBSubnetGroupName": "group"}}]}
         self.expect("rds", "describe_db_instances", group, DBInstanceIdentifier="people-production-database")
@@ -179,6 +193,7 @@ class Restore(Case):
         self.assertEqual(self.waited[0], ("db_instance_available", "people-production-restored-then"))
 
     def test_a_cluster_at_a_time(self):
+        self.absent("people-production-restored")
         self.stack("people-production-database", "serverless")
         group = {"DBClusters": [{"DBSubnetGroup": "group"}]}
         self.expect("rds", "describe_db_clusters", group, DBClusterIdentifier="people-production-database")
@@ -209,6 +224,7 @@ class Restore(Case):
         self.assertEqual(self.go("restore", "--time", "2026-11-26T06:00:00Z"), 0)
 
     def test_a_stack_that_could_not_be_made_says_why(self):
+        self.absent("people-production-database")
         self.create("people-production-database", VpcId="vpc-1")
 
         def event(name, reason):
@@ -233,6 +249,41 @@ class Restore(Case):
         ):
             self.assertEqual(self.go("create", "VpcId=vpc-1"), 1)
         self.assertEqual(error.getvalue(), "people-production-database was not made: DatabaseSubnets: one zone\n")
+
+    def test_one_is_made_and_protected(self):
+        self.absent("people-production-database")
+        self.create("people-production-database", VpcId="vpc-1")
+        self.protect("people-production-database")
+        self.stack("people-production-database")
+        self.assertEqual(self.go("create", "VpcId=vpc-1"), 0)
+        self.assertIn('    "DatabaseHost=db.example.com",', self.log.getvalue())
+
+    def test_nothing_is_copied_for_a_stack_that_there_is(self):
+        for arguments, name in ((["restore"], "restored"), (["create", "VpcId=vpc-1"], "database")):
+            self.stack(f"people-production-{name}")
+            with contextlib.redirect_stderr(io.StringIO()) as error:
+                self.assertEqual(self.go(*arguments), 1)
+            self.assertIn(f"there is a stack people-production-{name} already", error.getvalue())
+
+    def test_what_aws_refuses_is_one_line(self):
+        self.absent("people-production-restored")
+        self.absent("people-production-database")
+        with contextlib.redirect_stderr(io.StringIO()) as error:
+            self.assertEqual(self.go("restore"), 1)
+        self.assertRegex(error.getvalue(), r"\A.*people-production-database does not exist\n\Z")
+
+    def test_a_copy_is_deleted_also_if_it_cannot_be_snapshotted(self):
+        kept = []
+        with (
+            mock.patch.object(self.databases, "require_absent"),
+            mock.patch.object(self.databases, "stack", return_value=({"Kind": "instance"}, OUTPUTS)),
+            mock.patch.object(self.databases, "copy", side_effect=lambda *about: kept.append(about[2])),
+            mock.patch.object(self.databases, "snapshot", side_effect=KeyboardInterrupt),
+            mock.patch.object(self.databases, "discard", side_effect=lambda kind, copy: kept.remove(copy)),
+            self.assertRaises(KeyboardInterrupt),
+        ):
+            self.go("restore", "--time", "2026-11-26T06:00:00Z")
+        self.assertEqual(kept, [])
 
     def test_what_makes_no_sense_is_refused(self):
         for arguments in (
