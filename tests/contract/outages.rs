@@ -236,7 +236,11 @@ pub async fn full_disk(outage: Outage) -> Option<Report> {
     }
     run.unavailable_for(CLIENTS, outage.broken / 2).await;
     fs::remove_file(&filler).expect("removed");
-    block_in_place(|| server.restart_if_down()).expect("it starts again");
+    // It recovers by itself, or ends, perhaps only now.
+    while !try_execute(&database, "SELECT 1").await {
+        block_in_place(|| server.restart_if_down()).expect("it starts again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     run.mark("space");
     run.served_for(outage.normal).await;
     let report = run.finish(&database).await;
