@@ -1,4 +1,4 @@
-//! A server with TLS, and its certificate authority.
+//! A server with TLS and SCRAM, and its certificate authority.
 
 use std::fs;
 use std::io::Write as _;
@@ -39,6 +39,10 @@ pub static SERVER: LazyLock<TlsServer> = LazyLock::new(|| {
         .open(data.join("postgresql.conf"))
         .expect("its settings");
     settings.write_all(b"ssl = on\n").expect("they are written");
+    // As a deployed server, other than a throw-away one.
+    let rules = data.join("pg_hba.conf");
+    let text = fs::read_to_string(&rules).expect("its rules");
+    fs::write(&rules, text.replace("password", "scram-sha-256")).expect("they are written");
     server.restart().expect("it starts again");
     let tls = TlsServer {
         url: server.url().to_owned(),
