@@ -6,6 +6,8 @@
 //! the cheapest split counts. Numbers of guesses are decimal logarithms here. The crate itself was tried and rejected: it
 //! adds 1.2 MB to the zip of a function, and takes seconds for 128 arbitrary characters.
 
+use std::ops::Range;
+
 use crate::word_list::{COMMON_PASSWORDS, COMMON_WORDS};
 
 /// Fewer guesses than this, a million, count as easily guessed.
@@ -22,8 +24,8 @@ const YEAR: f64 = 2.08;
 /// A date within a hundred years.
 const DATE: f64 = 4.56;
 
-/// Length of the longest word in the lists.
-const MAX_WORD: usize = 24;
+/// Characters of the shortest word that counts as one.
+const MIN_WORD: usize = 3;
 /// Length of the longest pattern of which a prefix may be no pattern: a date.
 const MAX_PATTERN: usize = 8;
 /// Maximum arbitrary characters in a row: more exceed [`EASY`].
@@ -139,24 +141,42 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The guesses for the `length` characters from `start`, if they are a common word: as it is, reversed, or in "leet".
-    fn guesses_of_word(&self, start: usize, length: usize) -> Option<f64> {
-        let end = start + length;
-        let backwards = self.chars.len() - end..self.chars.len() - start;
-        let plain = &self.forwards[0][start..end];
-        if let Some(rank) = rank_of(plain) {
-            return Some(rank);
-        }
-        let has_letter = plain.iter().any(u8::is_ascii_alphabetic);
-        let varied = (0..READINGS.len()).find_map(|n| {
-            let read = &self.forwards[n][start..end];
-            if n > 0 && (!has_letter || read == plain) {
-                return None;
+    /// The common words in the text, as they are, reversed, or in "leet": by their start, each with its length and guesses.
+    fn words(&self) -> Vec<Vec<(usize, f64)>> {
+        let mut words = vec![Vec::new(); self.chars.len()];
+        for reading in 0..READINGS.len() {
+            let (forwards, backwards) = (&self.forwards[reading], &self.backwards[reading]);
+            if reading > 0 && *forwards == self.forwards[0] {
+                continue;
             }
-            let forwards = if n > 0 { rank_of(read) } else { None };
-            forwards.or_else(|| rank_of(&self.backwards[n][backwards.clone()]))
-        });
-        varied.map(|rank| rank + VARIATION)
+            for start in 0..forwards.len() {
+                for (length, rank) in ranked_words(&forwards[start..]) {
+                    let guesses = if reading > 0 { rank + VARIATION } else { rank };
+                    self.add_word(&mut words, reading, start..start + length, guesses);
+                }
+            }
+            for start in 0..backwards.len() {
+                for (length, rank) in ranked_words(&backwards[start..]) {
+                    let end = backwards.len() - start;
+                    self.add_word(&mut words, reading, end - length..end, rank + VARIATION);
+                }
+            }
+        }
+        words
+    }
+
+    /// Adds a word, unless the same characters have been found in an earlier reading.
+    fn add_word(&self, words: &mut [Vec<(usize, f64)>], reading: usize, range: Range<usize>, guesses: f64) {
+        let plain = &self.forwards[0][range.clone()];
+        let is_read_differently =
+            plain.iter().any(u8::is_ascii_alphabetic) && self.forwards[reading][range.clone()] != *plain;
+        let words = &mut words[range.start];
+        if plain.len() >= MIN_WORD
+            && (reading == 0 || is_read_differently)
+            && words.iter().all(|(length, _)| *length != plain.len())
+        {
+            words.push((plain.len(), guesses));
+        }
     }
 }
 
@@ -169,6 +189,7 @@ struct Cut {
 impl Cut {
     fn of(chars: &[char], context: &Context, with_repetitions: bool) -> Self {
         let text = Text::of(chars);
+        let words = text.words();
         let mut cut = Self {
             least: vec![[[EASY; 2]; MAX_PARTS + 1]; chars.len() + 1],
         };
@@ -188,13 +209,8 @@ impl Cut {
                 any += ANY_CHARACTER;
                 cut.add(start, length, any, false);
             }
-            for length in 3..=rest.len().min(MAX_WORD) {
-                if text.forwards[0][start + length - 1] == 0 {
-                    break;
-                }
-                if let Some(guesses) = text.guesses_of_word(start, length) {
-                    cut.add(start, length, guesses, false);
-                }
+            for (length, guesses) in &words[start] {
+                cut.add(start, *length, *guesses, false);
             }
             for length in 3..=rest.len() {
                 match guesses_of_pattern(&rest[..length]) {
@@ -306,13 +322,18 @@ impl Cut {
     }
 }
 
-/// The rank of a common word, to half a decade.
-fn rank_of(word: &[u8]) -> Option<f64> {
+/// The common words that `text` begins with: length, and rank to half a decade.
+fn ranked_words(text: &[u8]) -> impl Iterator<Item = (usize, f64)> {
     /// For a password listed without a rank: most of these are beyond the first thousand.
     const UNRANKED: f64 = 3.0;
-    let half_decades = COMMON_WORDS.get(word).and_then(|rank| rank.parse().ok());
-    let ranked = half_decades.map(|rank: f64| 1.0 + rank / 2.0);
-    ranked.or_else(|| COMMON_PASSWORDS.get(word).map(|_| UNRANKED))
+    let ranked = COMMON_WORDS
+        .prefixes_of(text)
+        .filter_map(|(length, half_decades)| {
+            let half_decades: f64 = half_decades.parse().ok()?;
+            Some((length, 1.0 + half_decades / 2.0))
+        });
+    let others = COMMON_PASSWORDS.prefixes_of(text);
+    ranked.chain(others.map(|(length, _)| (length, UNRANKED)))
 }
 
 /// How "1" is read: as itself (then all other characters are, too), as i, or as l.
