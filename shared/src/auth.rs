@@ -203,7 +203,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     if !unpadded.is_empty()
         && unpadded
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
     {
         Ok(token)
     } else {

@@ -677,6 +677,19 @@ async fn a_token_that_is_not_valid_yet_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_token_for_an_audience_is_refused() {
+    let session = Session::start().await;
+    for audience in [json!("people"), json!(""), json!([]), json!(["people"]), json!(1)] {
+        session
+            .assert_refused(
+                &session.with_claim("aud", audience.clone()),
+                &format!("aud {audience}"),
+            )
+            .await;
+    }
+}
+
 // Other spellings of a token.
 
 #[tokio::test]

@@ -306,13 +306,12 @@ fn header_map(json: &str) -> HeaderMap {
         let Ok(name) = HeaderName::from_bytes(&name) else {
             continue;
         };
-        match serde_json::from_str::<Vec<&RawValue>>(value) {
-            Ok(values) => {
-                for value in values {
-                    add_header(&mut headers, name.clone(), value.get());
-                }
-            }
-            Err(_) => add_header(&mut headers, name, value),
+        if !value.starts_with('[') {
+            add_header(&mut headers, name, value);
+            continue;
+        }
+        for value in serde_json::from_str::<Vec<&RawValue>>(value).unwrap_or_default() {
+            add_header(&mut headers, name.clone(), value.get());
         }
     }
     headers
@@ -369,10 +368,8 @@ impl Serialize for Headers<'_> {
         // Names are unique here; multiple values would be joined to one list (RFC 9110 §5.3).
         serializer.collect_map(self.0.keys().map(|name| {
             let values = self.0.get_all(name).iter();
-            let values: Vec<_> = values
-                .map(|value| String::from_utf8_lossy(value.as_bytes()))
-                .collect();
-            (name.as_str(), values.join(", "))
+            let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+            (name.as_str(), values.reduce(|list, value| list + ", " + value))
         }))
     }
 }

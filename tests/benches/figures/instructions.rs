@@ -25,7 +25,8 @@ pub fn measure(report: &mut Report) {
     }
     for (name, statements) in [
         ("me", "me"),
-        ("authorizer", "me"),
+        ("me, event to answer", "me, statement"),
+        ("authorizer", "me, statement"),
         ("logout", "logout"),
         ("login", "login"),
         ("register", "register"),
@@ -78,6 +79,7 @@ pub fn run_case(arguments: &[String]) {
         let mut bench = Bench::new(&[("ARGON2_MEMORY_KIB", "8"), ("ARGON2_ITERATIONS", "1")]).await;
         let token = bench.live_token().await;
         let verified = bench.verified(&token);
+        let [of_me, of_authorizer] = ["me", "authorizer-http"].map(|name| event(name, &token, ""));
         for round in 0..requests {
             let userid = format!("pupil-{round:04}");
             match case.as_str() {
@@ -86,11 +88,13 @@ pub fn run_case(arguments: &[String]) {
                         .answer(&functions::me::ROUTES[0], Bench::request("me", &token, ""))
                         .await;
                 }
-                "authorizer" => {
-                    bench
-                        .invoke_authorizer(&event("authorizer-http", &token, ""))
-                        .await;
+                "me, event to answer" => {
+                    bench.invoke_me(&of_me).await;
                 }
+                "authorizer" => {
+                    bench.invoke_authorizer(&of_authorizer).await;
+                }
+                "bare me, statement" => bench.bare_me(&verified).await,
                 "bare me" => {
                     Bench::request("me", &token, "");
                     bench.bare_me(&verified).await;

@@ -1,12 +1,19 @@
 //! Logs: one JSON object per line. Values are escaped by the JSON writer, so client input cannot start a new line or add a
 //! member; besides, none of it is logged except the source address.
 
+mod json;
+
 use std::io;
 
+use tracing::Metadata;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use uuid::Uuid;
+
+use self::json::JsonLog;
 
 /// Sends logs, including panics, to `writer`. Call once, first.
 pub fn init(writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
@@ -34,22 +41,18 @@ pub fn report_panics() {
 pub fn subscriber(
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
 ) -> impl tracing::Subscriber + Send + Sync {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(true)
-        .with_span_list(false)
-        .with_target(false)
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(writer)
-        .finish()
-        // The driver logs notices of the server, which may quote any value; the runtime logs a failed invocation. Errors
-        // are logged by us, once.
-        .with(filter_fn(|metadata| {
-            !["sqlx", "lambda_runtime::layers::panic"]
-                .iter()
-                .any(|target| metadata.target().starts_with(target))
-        }))
+    Registry::default()
+        .with(JsonLog(writer))
+        .with(filter_fn(is_logged).with_max_level_hint(LevelFilter::INFO))
+}
+
+/// The driver logs notices of the server, which may quote any value; the runtime logs a failed invocation. Errors are logged
+/// by us, once.
+fn is_logged(metadata: &Metadata) -> bool {
+    *metadata.level() <= LevelFilter::INFO
+        && !["sqlx", "lambda_runtime::layers::panic"]
+            .iter()
+            .any(|target| metadata.target().starts_with(target))
 }
 
 /// Where a deployed function logs to: the Lambda service collects standard output.
