@@ -154,6 +154,7 @@ impl Reply {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        headers.reserve(12);
         for (name, value) in &HEADERS {
             headers.insert(name, HeaderValue::from_static(value));
         }

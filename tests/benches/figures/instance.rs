@@ -113,6 +113,33 @@ impl Instance {
         answer
     }
 
+    /// As [`Instance::invoke`], with the milliseconds to the response.
+    pub async fn timed(&mut self, event: &str) -> f64 {
+        let sent = Instant::now();
+        self.events.send(event.to_owned()).expect("the API is there");
+        let (answered, answer) = self.answer().await;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        self.poll().await;
+        milliseconds(sent, answered)
+    }
+
+    /// Stops the process for a while, as Lambda does while no event is waiting.
+    pub async fn freeze(&self, time: Duration) {
+        self.signal("-STOP");
+        tokio::time::sleep(time).await;
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([signal, &self.process.id().to_string()])
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "the process is there"
+        );
+    }
+
     async fn poll(&mut self) -> Instant {
         match self.call().await {
             (polled, Call::Next) => polled,

@@ -43,7 +43,11 @@ pub fn measure(report: &mut Report) {
             &format!("{name}: the handler itself"),
             handler - bare,
             "k",
-            &Against::Nothing,
+            &if name.starts_with("me") {
+                Against::Most(80.0)
+            } else {
+                Against::Nothing
+            },
         );
     }
 }

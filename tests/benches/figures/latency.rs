@@ -45,7 +45,7 @@ async fn me(report: &mut Report, effort: Effort, bench: &mut Bench) {
     let baseline = Against::Baseline {
         what: "statement",
         value: median(&mut bare),
-        target: Some(2.5),
+        target: Some(1.2),
     };
     report.add("me, p50", median(&mut handler), "µs", &baseline);
     let baseline = Against::Baseline {

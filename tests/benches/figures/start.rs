@@ -1,5 +1,7 @@
 //! (a) From `exec` to the first poll of the runtime, and to the first response.
 
+use std::time::Duration;
+
 use crate::harness::{Database, Service};
 use crate::instance::{Instance, event};
 use crate::report::{Against, Report, median};
@@ -49,10 +51,33 @@ pub fn measure(report: &mut Report, effort: Effort) {
                 &format!("{}: first answer", case.name),
                 answered,
                 "ms",
-                &against(hello_answered, None),
+                &against(hello_answered, Some(5.5)),
             );
+            frozen(report, effort, case).await;
         }
     });
+}
+
+/// Instances without an event, frozen at their first poll: their first answer beside their second.
+async fn frozen(report: &mut Report, effort: Effort, case: &Case) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..effort.samples(20) {
+        let settings = [("DATABASE_URL", &*case.database_url)];
+        let mut instance = Instance::start_idle(case.function, &settings).await;
+        instance.freeze(Duration::from_secs(2)).await;
+        first.push(instance.timed(&case.event).await);
+        second.push(instance.timed(&case.event).await);
+    }
+    report.add(
+        &format!("{}: first answer after a freeze", case.name),
+        median(&mut first),
+        "ms",
+        &Against::Baseline {
+            what: "second answer",
+            value: median(&mut second),
+            target: Some(2.0),
+        },
+    );
 }
 
 struct Case {
