@@ -651,8 +651,8 @@ class Template(unittest.TestCase):
         self.assertEqual((purge["Statistic"], purge["Threshold"], purge["Period"]), ("Sum", 2, 6 * 3600))
 
     def test_every_figure_is_logged(self):
-        logged = {"login": "shared/src/telemetry.rs", "register": "shared/src/telemetry.rs",
-                  "credentials": "shared/src/telemetry.rs",
+        logged = {"login": "shared/src/telemetry/mod.rs", "register": "shared/src/telemetry/mod.rs",
+                  "credentials": "shared/src/telemetry/mod.rs",
                   "outbox": "functions/outbox/mod.rs", "courier": "functions/courier/mod.rs"}
         for name, metric in self.filters().items():
             source = logged.get(metric["LogGroupName"].rsplit("-")[-1])
