@@ -22,6 +22,25 @@ MIGRATION_SECONDS = 900 + 120
 FOLLOWING = ("Resource creation cancelled", "Resource update cancelled", "The following resource(s) failed")
 
 
+def described(cloudformation, stack):
+    """A stack, or None. A deleted one is found only by its id, so not here."""
+    try:
+        return cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError as error:
+        # A ValidationError, which has no code of its own for this.
+        if "does not exist" in error.response["Error"]["Message"]:
+            return None
+        raise
+
+
+def parameters_of(stack):
+    return {parameter["ParameterKey"]: parameter.get("ParameterValue") for parameter in stack["Parameters"]}
+
+
+def outputs_of(stack):
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
 @dataclass
 class Outcome:
     """How a change of the stack ended. `changed` is False if there was nothing to change."""
@@ -43,14 +62,7 @@ class Aws:
     # --- The stack ----------------------------------------------------------------------------------------------------
 
     def describe(self, stack=None):
-        """The stack, or None. A deleted one is found only by its id, so not here."""
-        try:
-            return self.cloudformation.describe_stacks(StackName=stack or self.stack)["Stacks"][0]
-        except ClientError as error:
-            # A ValidationError, which has no code of its own for this.
-            if "does not exist" in error.response["Error"]["Message"]:
-                return None
-            raise
+        return described(self.cloudformation, stack or self.stack)
 
     def prepare(self):
         """Brings the stack into a state in which it can be changed. Returns whether it exists."""
@@ -70,12 +82,10 @@ class Aws:
 
     def outputs(self, stack=None):
         found = self.describe(stack)
-        return found and {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        return found and outputs_of(found)
 
     def parameters(self):
-        return {
-            parameter["ParameterKey"]: parameter.get("ParameterValue") for parameter in self.describe()["Parameters"]
-        }
+        return parameters_of(self.describe())
 
     def template(self):
         """As it was uploaded, before SAM's transformation."""

@@ -13,6 +13,7 @@ import sys
 
 import boto3
 
+import aws
 import template as t
 from template import Refused
 
@@ -41,7 +42,7 @@ def create(settings, given, secrets, cloudformation):
     )
     cloudformation.get_waiter("stack_create_complete").wait(StackName=name)
     (found,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
-    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+    return aws.outputs_of(found)
 
 
 def main(arguments=None):

@@ -69,18 +69,11 @@ class Databases:
     def stack(self, name):
         """Parameters and outputs of a stack of deploy/database.yaml."""
         (found,) = self.cloudformation.describe_stacks(StackName=name)["Stacks"]
-        parameters = {entry["ParameterKey"]: entry["ParameterValue"] for entry in found["Parameters"]}
-        return parameters, {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", [])}
+        return aws.parameters_of(found), aws.outputs_of(found)
 
     def require_absent(self, name):
-        try:
-            (found,) = self.cloudformation.describe_stacks(StackName=name)["Stacks"]
-        except ClientError as error:
-            # A ValidationError, which has no code of its own for this.
-            if "does not exist" in error.response["Error"]["Message"]:
-                return
-            raise
-        raise Refused(f"there is a stack {name} already ({found['StackStatus']}): delete it, or make another (--stack)")
+        if found := aws.described(self.cloudformation, name):
+            raise Refused(f"there is a stack {name} already ({found['StackStatus']}): delete it, or make another (--stack)")
 
     def wait(self, client, state, **about):
         client.get_waiter(state).wait(**about, WaiterConfig={"Delay": 30, "MaxAttempts": HOURS * 120})

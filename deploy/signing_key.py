@@ -14,6 +14,7 @@ import sys
 
 import boto3
 
+import aws
 import template as t
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -23,8 +24,7 @@ OTHER = {"blue": "green", "green": "blue"}
 def renew(stack, both, cloudformation, secrets):
     """Returns what to do next."""
     (found,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
-    parameters = {entry["ParameterKey"]: entry["ParameterValue"] for entry in found["Parameters"]}
-    outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in found["Outputs"]}
+    parameters, outputs = aws.parameters_of(found), aws.outputs_of(found)
     signs = parameters["SigningKey"]
     for key in OTHER if both else [OTHER[signs]]:
         value = secrets.get_random_password(PasswordLength=64, ExcludePunctuation=True)["RandomPassword"]
