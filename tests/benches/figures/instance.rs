@@ -107,20 +107,23 @@ impl Instance {
 
     /// Sends an event and waits for the response.
     pub async fn ask(&mut self, event: &str) -> Value {
-        self.events.send(event.to_owned()).expect("the API is there");
-        let (_, answer) = self.answer().await;
-        self.poll().await;
-        answer
+        self.exchange(event).await.1
     }
 
     /// As [`Instance::invoke`], with the milliseconds to the response.
     pub async fn timed(&mut self, event: &str) -> f64 {
+        let (milliseconds, answer) = self.exchange(event).await;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        milliseconds
+    }
+
+    /// Sends an event. The milliseconds to the response, and the response.
+    async fn exchange(&mut self, event: &str) -> (f64, Value) {
         let sent = Instant::now();
         self.events.send(event.to_owned()).expect("the API is there");
         let (answered, answer) = self.answer().await;
-        assert_eq!(answer["statusCode"], 200, "{answer}");
         self.poll().await;
-        milliseconds(sent, answered)
+        (milliseconds(sent, answered), answer)
     }
 
     /// Stops the process for a while, as Lambda does while no event is waiting.
