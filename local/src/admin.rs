@@ -11,7 +11,7 @@ use serde_json::Value;
 use shared::config::{DatabaseConfig, Environment};
 use tokio::task::spawn_blocking;
 
-use crate::postgres::{Found, Server};
+use crate::postgres::Server;
 use crate::settings::{self, Settings};
 use crate::{Failure, migration};
 
@@ -37,10 +37,8 @@ pub async fn run(event: String) -> Result<ExitCode, Failure> {
     let embedded = embedded_database(&mut environment, &directory.join(".local")).await?;
     let answer = answer(&event, &environment, settings.adopt).await;
     if let Some(Embedded {
-        server,
-        _one_at_a_time,
+        server: Some(server), ..
     }) = embedded
-        && let Found::Started(server) = server
     {
         spawn_blocking(|| server.stop()).await??;
     }
@@ -63,7 +61,8 @@ async fn answer(event: &str, environment: &Environment, adopt: bool) -> Result<V
 
 /// The embedded database, which `local` may be using.
 struct Embedded {
-    server: Found,
+    /// `None` if another process runs it.
+    server: Option<Server>,
     /// Locked meanwhile: the server that one command has started is stopped when that one has ended.
     _one_at_a_time: File,
 }
@@ -75,18 +74,20 @@ async fn embedded_database(environment: &mut Environment, state: &Path) -> Resul
         return Ok(None);
     }
     let state = state.to_owned();
-    let embedded = spawn_blocking(move || -> Result<Embedded, Failure> {
+    let (url, embedded) = spawn_blocking(move || -> Result<_, Failure> {
         let lock = state.join("admin.lock");
         let one_at_a_time = fs::create_dir_all(&state)
             .and_then(|()| File::create(&lock))
             .and_then(|file| file.lock().map(|()| file))
             .map_err(|error| format!("{}: {error}", lock.display()))?;
-        Ok(Embedded {
-            server: Server::start_or_find(&state)?,
+        let (url, server) = Server::start_or_find(&state)?;
+        let embedded = Embedded {
+            server,
             _one_at_a_time: one_at_a_time,
-        })
+        };
+        Ok((url, embedded))
     })
     .await??;
-    environment.set_default("DATABASE_URL", embedded.server.url());
+    environment.set_default("DATABASE_URL", url);
     Ok(Some(embedded))
 }

@@ -160,7 +160,7 @@ impl Embedded {
 }
 
 /// Restarts the database whenever it has died, until the sender of `stopped` is dropped; then stops it.
-fn supervise(server: Server, stopped: &mpsc::Receiver<()>) -> Result<(), PostgresError> {
+fn supervise(mut server: Server, stopped: &mpsc::Receiver<()>) -> Result<(), PostgresError> {
     let mut reported = String::new();
     while stopped.recv_timeout(SUPERVISION_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
         let message = match server.restart_if_down() {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use local::postgres::{Error, Server};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 /// A directory for one test, removed at its end, with a name that needs quoting.
@@ -46,6 +47,11 @@ fn sql(url: &str, query: &str) -> Result<String, sqlx::Error> {
         connection.close().await?;
         Ok(value.unwrap_or_default())
     })
+}
+
+fn port_of(server: &Server) -> u16 {
+    let url: PgConnectOptions = server.url().parse().expect("a URL");
+    url.get_port()
 }
 
 fn is_up(port: u16) -> bool {
@@ -100,7 +106,7 @@ fn report(server: Result<Server, Error>) {
         .expect("sleep");
     println!(
         "server: {}\nserver: {}",
-        server.port(),
+        port_of(&server),
         server.data_directory().display()
     );
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -129,7 +135,7 @@ fn data_and_port_survive_a_restart() {
         fs::create_dir(scratch.0.join(format!("pg-{major}.new"))).expect("a leftover");
     }
     let server = Server::start(&scratch.0, None).expect("it starts");
-    let (url, port) = (server.url().to_owned(), server.port());
+    let (url, port) = (server.url().to_owned(), port_of(&server));
     let data = server.data_directory().to_owned();
     sql(&url, "CREATE TABLE kept AS SELECT 'grün' AS value").expect("a table");
     let settings = "SELECT current_setting('server_encoding') || current_setting('fsync')";
@@ -149,7 +155,7 @@ fn data_and_port_survive_a_restart() {
 
     let thief = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     let server = Server::start(&scratch.0, None).expect("it starts");
-    assert_ne!(server.port(), port);
+    assert_ne!(port_of(&server), port);
     assert_eq!(
         sql(server.url(), "SELECT value FROM kept").expect("a query"),
         "grün"
@@ -161,13 +167,12 @@ fn data_and_port_survive_a_restart() {
 #[test]
 fn a_killed_server_is_restarted_on_its_port() {
     let scratch = Scratch::new();
-    let server = Server::start(&scratch.0, None).expect("it starts");
+    let mut server = Server::start(&scratch.0, None).expect("it starts");
     let killed = server.postmaster_pid();
     assert!(killed.is_some());
     assert!(!server.restart_if_down().expect("it runs"));
     assert_eq!(server.postmaster_pid(), killed);
-    server.signal("KILL").expect("it runs");
-    eventually("the server is dead", || server.postmaster_pid().is_none());
+    server.end("KILL").expect("it runs");
     assert!(server.restart_if_down().expect("it starts"));
     assert_ne!(server.postmaster_pid(), killed);
     assert_eq!(sql(server.url(), "SELECT 'here'").expect("a query"), "here");
@@ -175,7 +180,7 @@ fn a_killed_server_is_restarted_on_its_port() {
     // A paused server is not a dead one, and can be stopped nevertheless.
     server.signal("STOP").expect("it runs");
     assert!(!server.restart_if_down().expect("it runs"));
-    let port = server.port();
+    let port = port_of(&server);
     server.stop().expect("it stops");
     assert!(!is_up(port));
 }
@@ -226,24 +231,17 @@ fn a_server_whose_shell_was_also_killed_is_stopped_by_the_next_start() {
     let mut child = child("child_with_a_kept_server", &[("DIRECTORY", directory)])
         .spawn()
         .expect("a child");
-    let (port, data) = reported(&mut child);
-    let pid_file = fs::read_to_string(data.join("postmaster.pid")).expect("it runs");
-    let postmaster = pid_file.lines().next().expect("a number");
-    // Both shells, the server's parent and the one that watches the pipe, are in its process group.
-    let script = r#"group=$(ps -o pgid= -p "$1")
-        ps -A -o pid=,pgid=,comm= | while read -r pid in name; do
-            if [ "$in" -eq "$group" ] && [ "$name" != postgres ]; then kill -KILL "$pid"; fi
-        done"#;
-    let status = Command::new("/bin/sh")
-        .args(["-c", script, "kill", postmaster])
+    let (port, _) = reported(&mut child);
+    let status = Command::new("pkill")
+        .args(["-KILL", "-x", "-P", &child.id().to_string(), "sh"])
         .status()
-        .expect("a shell");
+        .expect("pkill");
     assert!(status.success());
     child.kill().expect("kill -9");
     child.wait().expect("it is dead");
     assert!(is_up(port), "nothing is left to stop it");
     let server = Server::start(&scratch.0, None).expect("it starts");
-    assert_eq!(server.port(), port);
+    assert_eq!(port_of(&server), port);
     server.stop().expect("it stops");
     assert!(!is_up(port));
 }
@@ -263,30 +261,30 @@ fn a_throwaway_server_ends_with_its_process() {
 
 #[test]
 fn a_throwaway_server_is_not_crash_safe_and_leaves_nothing() {
-    let server = Server::throwaway().expect("it starts");
+    let mut server = Server::throwaway().expect("it starts");
     let settings = "SELECT current_setting('fsync') || current_setting('max_connections')";
     assert_eq!(sql(server.url(), settings).expect("a query"), "off300");
-    let (port, data) = (server.port(), server.data_directory().to_owned());
+    let (port, data) = (port_of(&server), server.data_directory().to_owned());
 
-    server.signal("KILL").expect("it runs");
-    eventually("the server is dead", || server.postmaster_pid().is_none());
+    server.end("KILL").expect("it runs");
     assert!(server.restart_if_down().expect("it starts"));
-    server.crash().expect("it runs");
+    server.end("QUIT").expect("it runs");
     assert_eq!(server.postmaster_pid(), None);
     assert!(server.restart_if_down().expect("it starts"));
     let before = server.postmaster_pid();
-    server.restart().expect("it starts");
+    server.end("INT").expect("it runs");
+    assert!(server.restart_if_down().expect("it starts"));
     assert_ne!(server.postmaster_pid(), before);
-    assert_eq!((server.port(), server.data_directory()), (port, &*data));
+    assert_eq!((port_of(&server), server.data_directory()), (port, &*data));
 
     server.stop().expect("it stops");
     assert!(!is_up(port));
     assert!(!data.parent().expect("its home").exists());
 
     // Even if it had died before.
-    let server = Server::throwaway().expect("it starts");
+    let mut server = Server::throwaway().expect("it starts");
     let home = server.data_directory().parent().expect("its home").to_owned();
-    server.crash().expect("it runs");
+    server.end("QUIT").expect("it runs");
     server.stop().expect("it has stopped");
     assert!(!home.exists());
 }

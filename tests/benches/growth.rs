@@ -255,13 +255,14 @@ async fn invoke(service: &Service, kind: Kind, request: lambda_http::Request) ->
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let sizes = sizes()?;
-    let server = Server::throwaway()?;
+    let mut server = Server::throwaway()?;
     let mut connection = PgConnection::connect(server.url()).await?;
     for statement in SERVER_SETTINGS.split(';') {
         connection.execute(statement).await?;
     }
     connection.close().await?;
-    server.restart()?;
+    server.end("INT")?;
+    server.restart_if_down()?;
     let machine = machine(&server).await?;
     println!("{machine}");
     let mut subjects = Vec::new();

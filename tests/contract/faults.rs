@@ -153,33 +153,24 @@ async fn a_connection_that_died_in_a_freeze_is_replaced_within_the_request() {
     assert_all_work(&service, &token).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_database_while_idle_goes_unnoticed() {
-    let server = tokio::task::spawn_blocking(Server::throwaway)
-        .await
-        .unwrap()
-        .unwrap();
+    let mut server = tokio::task::block_in_place(Server::throwaway).unwrap();
     let database = Database {
         url: server.url().to_owned(),
     };
     shared::database::migrate(&database.options()).await.unwrap();
     let service = Service::on(database, &[]);
     let token = service.token_of_new_user("alice").await;
-    let server = tokio::task::spawn_blocking(move || server.restart().map(|()| server));
-    let server = server.await.unwrap().unwrap();
+    tokio::task::block_in_place(|| server.end("INT")).unwrap();
+    assert!(tokio::task::block_in_place(|| server.restart_if_down()).unwrap());
     assert_all_work(&service, &token).await;
-    tokio::task::spawn_blocking(|| server.stop())
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::task::block_in_place(|| server.stop()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards() {
-    let server = tokio::task::spawn_blocking(Server::throwaway)
-        .await
-        .unwrap()
-        .unwrap();
+    let mut server = tokio::task::block_in_place(Server::throwaway).unwrap();
     let database = Database {
         url: server.url().to_owned(),
     };
@@ -189,7 +180,7 @@ async fn a_database_that_is_stopped_or_paused_is_503_and_serves_again_afterwards
 
     // The throw-away server does not sync to disk: this makes the session survive the crash.
     service.database.execute("CHECKPOINT").await;
-    tokio::task::block_in_place(|| server.crash()).unwrap();
+    tokio::task::block_in_place(|| server.end("QUIT")).unwrap();
     assert_all_unavailable(&service, &token).await;
     health_of_a_down_database(&service).await;
     assert!(tokio::task::block_in_place(|| server.restart_if_down()).unwrap());

@@ -90,8 +90,8 @@ impl Run {
 /// The primary of two servers is killed and the standby takes over. Then the former primary is back at its address, as a
 /// standby that follows nobody and as a primary that only reads, while the address leads there again.
 pub async fn failover(outage: Outage) -> Report {
-    let (primary, before) = server(outage).await;
-    let standby = block_in_place(|| primary.standby()).expect("a standby");
+    let (mut primary, before) = server(outage).await;
+    let standby = standby(&primary, &before).await;
     let after = at(&standby);
     set(&before, &["synchronous_standby_names = '*'"]).await;
     // From now on a commit waits for the standby.
@@ -103,7 +103,7 @@ pub async fn failover(outage: Outage) -> Report {
     let mut run = Run::start(&proxy.of(&before), outage).await;
 
     run.mark("killed");
-    block_in_place(|| primary.signal("KILL")).expect("it runs");
+    block_in_place(|| primary.end("KILL")).expect("it runs");
     run.unavailable_for(CLIENTS, outage.broken / 4).await;
     run.mark("promoted");
     after.execute("SELECT pg_promote()").await;
@@ -132,7 +132,7 @@ pub async fn failover(outage: Outage) -> Report {
             self::contents(&before).await,
             "the former primary was written to"
         );
-        block_in_place(|| primary.crash()).expect("it runs");
+        block_in_place(|| primary.end("QUIT")).expect("it runs");
         let _ = fs::remove_file(&signal);
     }
     let report = run.finish(&after).await;
@@ -213,7 +213,7 @@ pub async fn connection_limit(outage: Outage) -> Report {
 /// message, where no disk can be mounted.
 pub async fn full_disk(outage: Outage) -> Option<Report> {
     let disk = Disk::mount()?;
-    let server = block_in_place(|| Server::start(&disk.0, None)).expect("a server");
+    let mut server = block_in_place(|| Server::start(&disk.0, None)).expect("a server");
     // As a throw-away server, since SCRAM costs an unoptimised client tens of milliseconds a connection.
     let rules = server.data_directory().join("pg_hba.conf");
     let text = fs::read_to_string(&rules).expect("rules");
@@ -246,6 +246,24 @@ pub async fn full_disk(outage: Outage) -> Option<Report> {
     let report = run.finish(&database).await;
     stop(server);
     Some(report)
+}
+
+/// A hot standby of `primary`, with a copy of its data, which lies among that one's and is removed with them.
+async fn standby(primary: &Server, database: &Database) -> Server {
+    let data = primary.data_directory();
+    let home = data.with_file_name("standby");
+    let copy = home.join(data.file_name().expect("the version's name"));
+    let bin = "SELECT setting FROM pg_config WHERE name = 'BINDIR'";
+    let bin = database.text(bin).await.expect("a directory");
+    // Run by the server, so that its user owns the copy.
+    let backup = format!(
+        "{bin}/pg_basebackup --dbname='{}' --pgdata='{}' --write-recovery-conf --checkpoint=fast --no-sync",
+        database.url,
+        copy.display()
+    );
+    let backup = format!("COPY (SELECT) TO PROGRAM $program${backup}$program$");
+    database.execute(&backup).await;
+    block_in_place(|| Server::start(&home, None)).expect("a standby")
 }
 
 /// A server, and its migrated database.

@@ -24,8 +24,8 @@ pub struct TlsServer {
 }
 
 pub static SERVER: LazyLock<TlsServer> = LazyLock::new(|| {
-    let server = Server::throwaway().expect("a throw-away PostgreSQL");
-    let data = server.data_directory();
+    let mut server = Server::throwaway().expect("a throw-away PostgreSQL");
+    let data = server.data_directory().to_owned();
     let issuer = authority(&data.join("authority.pem"));
     authority(&data.join("stranger.pem"));
     let key = KeyPair::generate().expect("a key");
@@ -43,7 +43,8 @@ pub static SERVER: LazyLock<TlsServer> = LazyLock::new(|| {
     let rules = data.join("pg_hba.conf");
     let text = fs::read_to_string(&rules).expect("its rules");
     fs::write(&rules, text.replace("password", "scram-sha-256")).expect("they are written");
-    server.restart().expect("it starts again");
+    server.end("INT").expect("it ends");
+    server.restart_if_down().expect("it starts again");
     let tls = TlsServer {
         url: server.url().to_owned(),
         authority: data.join("authority.pem"),

@@ -1,7 +1,6 @@
 //! The user that runs the server. PostgreSQL refuses to run as root, so root runs it as the owner of existing data, or as
 //! the user `postgres` or `nobody`.
 
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown, lchown};
@@ -13,80 +12,61 @@ use rustix::process::geteuid;
 
 use super::{Error, at};
 
-/// The user to run the server as.
+/// The user and the group to run the server as; `None` for those of this process.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Account {
-    /// The user of this process.
-    Own,
-    /// Another user, because this process runs as root.
-    Other { uid: u32, gid: u32 },
+pub(super) struct Account {
+    uid: Option<u32>,
+    gid: Option<u32>,
 }
 
 impl Account {
-    /// The user for new data.
-    pub(super) fn find() -> Result<Self, Error> {
+    /// The user for new data, or for those in `directory`: for root, their owner.
+    pub(super) fn find(directory: Option<&Path>) -> Result<Self, Error> {
         if !geteuid().is_root() {
-            return Ok(Self::Own);
+            return Ok(Self { uid: None, gid: None });
         }
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        // name:password:uid:gid:…; macOS writes the uid of `nobody` as -2.
-        let number = |text: &str| {
-            text.parse()
-                .or_else(|_| text.parse().map(i32::cast_unsigned))
-                .ok()
-        };
-        let account = |wanted: &str| {
-            let entries = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-            entries
-                .filter(|entry| entry.len() > 3 && entry[0] == wanted)
-                .find_map(|entry| {
-                    Some(Self::Other {
-                        uid: number(entry[2])?,
-                        gid: number(entry[3])?,
-                    })
-                })
-        };
-        ["postgres", "_postgres", "nobody"]
+        let entries = directory
             .into_iter()
-            .find_map(account)
-            .ok_or(Error::NoUser)
-    }
-
-    /// The user for `directory`: for root, the owner of existing data in it.
-    pub(super) fn for_directory(directory: &Path) -> Result<Self, Error> {
-        let account = Self::find();
-        if matches!(account, Ok(Self::Own)) {
-            return account;
-        }
-        let owner = fs::read_dir(directory)
-            .map_err(at(directory))?
+            .filter_map(|directory| fs::read_dir(directory).ok());
+        let mut data = entries
             .flatten()
-            .filter(|entry| entry.path().join("PG_VERSION").is_file())
-            .find_map(|entry| entry.metadata().ok().filter(|data| data.uid() != 0));
-        owner.map_or(account, |data| {
-            Ok(Self::Other {
-                uid: data.uid(),
-                gid: data.gid(),
-            })
+            .flatten()
+            .filter(|entry| entry.path().join("PG_VERSION").is_file());
+        let owner = data.find_map(|data| data.metadata().ok().filter(|data| data.uid() != 0));
+        let id = |option: &str, user: &str| -> Option<u32> {
+            let output = Command::new("id").args([option, user]).output().ok()?;
+            String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+        };
+        let mut users = ["postgres", "_postgres", "nobody"].into_iter();
+        let (uid, gid) = owner
+            .map(|owner| (owner.uid(), owner.gid()))
+            .or_else(|| users.find_map(|user| Some((id("-u", user)?, id("-g", user)?))))
+            .ok_or_else(|| "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody` to run it as: add one \
+                 (`useradd --system postgres`), run as a plain user, or set DATABASE_URL".to_owned())?;
+        Ok(Self {
+            uid: Some(uid),
+            gid: Some(gid),
         })
     }
 
     /// A command to run as this user, without our environment: no `PG…` variable changes its behaviour, and none of our
     /// secrets is visible among that user's processes.
-    pub(super) fn command(self, program: impl AsRef<OsStr>) -> Command {
+    pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear();
         // Programs of the shell, and libraries of a manually installed server.
         for name in ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         // Messages in English, because we search for some; UTC, because initdb takes long to detect the time zone.
         command.envs([("LC_ALL", "C"), ("TZ", "UTC")]);
         // That user may have no access to the current directory.
         command.current_dir("/").stdin(Stdio::null());
-        if let Self::Other { uid, gid } = self {
+        if let Self {
+            uid: Some(uid),
+            gid: Some(gid),
+        } = self
+        {
             command.uid(uid).gid(gid);
         }
         command
@@ -94,16 +74,19 @@ impl Account {
 
     /// Whether this user can enter `directory`.
     pub(super) fn can_enter(self, directory: &Path) -> Result<bool, Error> {
-        let Self::Other { uid, .. } = self else {
+        let Some(uid) = self.uid else {
             return Ok(true);
         };
         let enter = |directory: &Path| {
-            self.command("/bin/sh")
-                .args(["-c", ":"])
-                .current_dir(directory)
-                .status()
+            let mut shell = self.command(Path::new("/bin/sh"));
+            shell.args(["-c", ":"]).current_dir(directory).status()
         };
-        enter(Path::new("/")).map_err(|cause| Error::User { uid, cause })?;
+        enter(Path::new("/")).map_err(|cause| {
+            format!(
+                "PostgreSQL refuses to run as root, and programs cannot be run as uid {uid} here ({cause}): run as a \
+                 plain user, or set DATABASE_URL"
+            )
+        })?;
         Ok(enter(directory).is_ok())
     }
 
@@ -111,28 +94,25 @@ impl Account {
     /// writable by others.
     pub(super) fn private_directory(self, path: &Path) -> Result<(), Error> {
         match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(at(path)(error)),
-            _ => {}
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => lchown(path, self.uid, self.gid),
         }
-        if let Self::Other { uid, gid } = self {
-            lchown(path, Some(uid), Some(gid)).map_err(at(path))?;
-        }
-        Ok(())
+        .map_err(at(path))
     }
 
-    /// Writes a new file that only this user can read.
+    /// Writes a file that only this user can read, new or its own.
     pub(super) fn write_private(self, path: &Path, text: &str) -> Result<(), Error> {
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)?;
-            if let Self::Other { uid, gid } = self {
-                fchown(&file, Some(uid), Some(gid))?;
-            }
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path);
+        file.and_then(|mut file| {
+            fchown(&file, self.uid, self.gid)?;
             file.write_all(text.as_bytes())
-        };
-        write().map_err(at(path))
+        })
+        .map_err(at(path))
     }
 }

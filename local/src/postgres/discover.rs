@@ -3,8 +3,6 @@
 
 use std::cmp::Reverse;
 use std::env;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,15 +13,12 @@ use super::{Error, fetch};
 const OLDEST_MAJOR: u32 = 13;
 
 /// Where packages install a server that is not on PATH.
-const USUAL_DIRECTORIES: [&str; 8] = [
+const USUAL_DIRECTORIES: [&str; 5] = [
     "/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
     "/usr/pgsql-*/bin",                                   // PostgreSQL's own RPMs
-    "/usr/libexec/postgresql*",                           // Alpine
-    "/usr/local/pgsql/bin",                               // from source
     "/opt/homebrew/opt/postgresql*/bin",                  // Homebrew, Apple silicon
     "/usr/local/opt/postgresql*/bin",                     // Homebrew, Intel
     "/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
-    "/Library/PostgreSQL/*/bin",                          // EnterpriseDB, macOS
 ];
 
 /// An installed PostgreSQL.
@@ -46,11 +41,16 @@ impl Installation {
         // Read here and not in the service's configuration: like PATH, it describes the machine.
         if let Some(directory) = env::var_os("PG_BINDIR").filter(|value| !value.is_empty()) {
             let directory = PathBuf::from(directory);
-            return Self::inspect(&directory, account).map_err(|reason| Error::Bindir { directory, reason });
+            return Self::inspect(&directory, account).map_err(|reason| {
+                let directory = directory.display();
+                format!(
+                    "PG_BINDIR={directory}: {reason}; name the directory that holds `postgres` and `initdb`"
+                )
+                .into()
+            });
         }
         let inspect = |directory: PathBuf| Self::inspect(&directory, account).ok();
-        let asked = directory_of_pg_config().into_iter().chain(directories_on_path());
-        let mut found: Vec<_> = asked.filter_map(inspect).collect();
+        let mut found: Vec<_> = programs_on_path().filter_map(inspect).collect();
         let usual = USUAL_DIRECTORIES
             .iter()
             .filter_map(|pattern| glob::glob(pattern).ok());
@@ -69,22 +69,25 @@ impl Installation {
 
     /// The PostgreSQL in `bin`, or what is wrong with it.
     pub(super) fn inspect(bin: &Path, account: Account) -> Result<Self, String> {
-        for name in ["postgres", "initdb"] {
-            if !bin.join(name).is_file() {
-                return Err(format!("there is no `{name}`"));
-            }
+        if let Some(name) = ["postgres", "initdb", "pg_ctl"]
+            .iter()
+            .find(|name| !bin.join(name).is_file())
+        {
+            return Err(format!("there is no `{name}`"));
         }
         // An absolute path, since the programs run in another directory.
         let bin = bin.canonicalize().map_err(|error| error.to_string())?;
-        let output = account.command(bin.join("postgres")).arg("--version").output();
+        let output = account.command(&bin.join("postgres")).arg("--version").output();
         let output = output.map_err(|error| format!("`postgres` cannot be run: {error}"))?;
         // "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"; "18beta1" has no dot.
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text
             .split_once("(PostgreSQL) ")
             .map_or("", |(_, version)| version);
-        let major: String = version.chars().take_while(char::is_ascii_digit).collect();
-        match major.parse() {
+        let digits = version
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(version.len());
+        match version[..digits].parse() {
             Ok(major) if major >= OLDEST_MAJOR => Ok(Self { bin, major }),
             Ok(major) => Err(format!("PostgreSQL {major} is older than {OLDEST_MAJOR}")),
             Err(_) => Err("`postgres --version` does not report a version".to_owned()),
@@ -92,17 +95,16 @@ impl Installation {
     }
 }
 
-fn directory_of_pg_config() -> Option<PathBuf> {
-    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
-    let directory = output.stdout.trim_ascii();
-    (output.status.success() && !directory.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(directory)))
-}
-
-/// The directories of `postgres` on PATH, with links resolved: a link in /usr/local/bin may have no `initdb` beside it.
-fn directories_on_path() -> Vec<PathBuf> {
+/// The directory that `pg_config` names, and those of `postgres` on PATH, with links resolved: a link in /usr/local/bin may
+/// have no `initdb` beside it.
+fn programs_on_path() -> impl Iterator<Item = PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().ok();
+    let named = output.and_then(|output| String::from_utf8(output.stdout).ok());
+    let named = named.map(|directory| PathBuf::from(directory.trim()));
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
+    let on_path: Vec<_> = env::split_paths(&path)
         .filter_map(|directory| directory.join("postgres").canonicalize().ok())
         .filter_map(|program| program.parent().map(Path::to_owned))
-        .collect()
+        .collect();
+    named.into_iter().chain(on_path)
 }

