@@ -18,6 +18,8 @@ POLL_SECONDS = 5
 SETTLE_SECONDS = 3600
 # After the longest run of a function, and what its log takes to arrive.
 MIGRATION_SECONDS = 900 + 120
+# Creators of a CodeDeploy deployment that takes back another.
+ROLL_BACKS = ("codeDeployRollback", "CloudFormationRollback")
 # Reasons of CloudFormation that only repeat that something else has failed.
 FOLLOWING = ("Resource creation cancelled", "Resource update cancelled", "The following resource(s) failed")
 
@@ -219,7 +221,7 @@ class Aws:
         found = self.codedeploy.list_deployments(
             applicationName=application, deploymentGroupName=group, createTimeRange={"start": since}
         )["deployments"]
-        about = [self.codedeploy.get_deployment(deploymentId=deployment)["deploymentInfo"] for deployment in found]
+        about = [self.about(deployment) for deployment in found]
         if not about:
             return None
         # A roll-back is a deployment of its own, later than what it takes back.
@@ -235,7 +237,8 @@ class Aws:
         }
 
     def stop(self, resources, name):
-        """Takes back the shift of a function that is under way. Returns whether there was one."""
+        """Takes back the shift of a function that is under way. Returns whether there was one. A roll-back is none, so that
+        a second stop does not stop it."""
         application, group = resources.get("ServerlessDeploymentApplication"), resources.get(f"{name}DeploymentGroup")
         if not application or not group:
             return False
@@ -244,6 +247,11 @@ class Aws:
             deploymentGroupName=group,
             includeOnlyStatuses=["Created", "Queued", "InProgress", "Ready"],
         )["deployments"]
-        for deployment in found:
+        about = [self.about(deployment) for deployment in found]
+        shifts = [info["deploymentId"] for info in about if info.get("creator") not in ROLL_BACKS]
+        for deployment in shifts:
             self.codedeploy.stop_deployment(deploymentId=deployment, autoRollbackEnabled=True)
-        return bool(found)
+        return bool(shifts)
+
+    def about(self, deployment):
+        return self.codedeploy.get_deployment(deploymentId=deployment)["deploymentInfo"]

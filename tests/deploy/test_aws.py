@@ -359,7 +359,7 @@ class TheShift(Case):
             deploymentId=deployment,
         )
 
-    def stop(self, *deployments):
+    def stop(self, *deployments, creator="CloudFormation"):
         self.expect(
             "codedeploy",
             "list_deployments",
@@ -369,12 +369,19 @@ class TheShift(Case):
             includeOnlyStatuses=["Created", "Queued", "InProgress", "Ready"],
         )
         for deployment in deployments:
-            self.expect("codedeploy", "stop_deployment", {}, deploymentId=deployment, autoRollbackEnabled=True)
+            self.about(deployment, 0, creator=creator)
+        for deployment in deployments:
+            if creator == "CloudFormation":
+                self.expect("codedeploy", "stop_deployment", {}, deploymentId=deployment, autoRollbackEnabled=True)
         return self.aws.stop(self.RESOURCES, "Me")
 
     def test_one_that_is_under_way_is_stopped_and_goes_back(self):
         self.assertTrue(self.stop("d-1"))
         self.assertFalse(self.stop())
+
+    def test_a_second_stop_does_not_stop_the_roll_back_of_the_first(self):
+        for creator in ("codeDeployRollback", "CloudFormationRollback"):
+            self.assertFalse(self.stop("d-2", creator=creator))
 
     def test_a_function_without_versions_has_none_to_stop(self):
         self.assertFalse(self.aws.stop(self.RESOURCES, "Purge"))
