@@ -2,7 +2,7 @@
 //! the user `postgres` or `nobody`.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -11,6 +11,9 @@ use std::process::{Command, Stdio};
 use rustix::process::geteuid;
 
 use super::{Error, at};
+
+const NO_USER: &str = "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody` to run it as: \
+    add one (`useradd --system postgres`), run as a plain user, or set DATABASE_URL";
 
 /// The user and the group to run the server as; `None` for those of this process.
 #[derive(Debug, Clone, Copy)]
@@ -25,14 +28,12 @@ impl Account {
         if !geteuid().is_root() {
             return Ok(Self { uid: None, gid: None });
         }
-        let entries = directory
-            .into_iter()
-            .filter_map(|directory| fs::read_dir(directory).ok());
-        let mut data = entries
-            .flatten()
-            .flatten()
-            .filter(|entry| entry.path().join("PG_VERSION").is_file());
-        let owner = data.find_map(|data| data.metadata().ok().filter(|data| data.uid() != 0));
+        let entries = directory.and_then(|directory| fs::read_dir(directory).ok());
+        let mut entries = entries.into_iter().flatten().flatten();
+        let owner = entries.find_map(|entry| {
+            let version = entry.path().join("PG_VERSION");
+            fs::metadata(version).ok().filter(|data| data.uid() != 0)
+        });
         let id = |option: &str, user: &str| -> Option<u32> {
             let output = Command::new("id").args([option, user]).output().ok()?;
             String::from_utf8(output.stdout).ok()?.trim().parse().ok()
@@ -41,8 +42,7 @@ impl Account {
         let (uid, gid) = owner
             .map(|owner| (owner.uid(), owner.gid()))
             .or_else(|| users.find_map(|user| Some((id("-u", user)?, id("-g", user)?))))
-            .ok_or_else(|| "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody` to run it as: add one \
-                 (`useradd --system postgres`), run as a plain user, or set DATABASE_URL".to_owned())?;
+            .ok_or_else(|| NO_USER.to_owned())?;
         Ok(Self {
             uid: Some(uid),
             gid: Some(gid),
@@ -90,25 +90,19 @@ impl Account {
         Ok(enter(directory).is_ok())
     }
 
-    /// Creates a directory that only this user can enter. An existing one is given to this user, so its parent must not be
-    /// writable by others.
+    /// Creates a directory that only this user can enter.
     pub(super) fn private_directory(self, path: &Path) -> Result<(), Error> {
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => lchown(path, self.uid, self.gid),
-        }
-        .map_err(at(path))
+        let created = DirBuilder::new().mode(0o700).create(path);
+        created
+            .and_then(|()| lchown(path, self.uid, self.gid))
+            .map_err(at(path))
     }
 
-    /// Writes a file that only this user can read, new or its own.
+    /// Writes a new file that only this user can read.
     pub(super) fn write_private(self, path: &Path, text: &str) -> Result<(), Error> {
+        // Root must not follow a link of that user's.
         let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path);
+        let file = options.write(true).create_new(true).mode(0o600).open(path);
         file.and_then(|mut file| {
             fchown(&file, self.uid, self.gid)?;
             file.write_all(text.as_bytes())

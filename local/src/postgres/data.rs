@@ -21,9 +21,9 @@ const PASSWORD_FILE: &str = "people.password";
 /// nor a password.
 const CREATE: &str = r#"echo "CREATE DATABASE $2;" | "$0" --single -D "$1" -c exit_on_error=on template1"#;
 
-/// Creates the data directory `data`, with the additional settings of a throw-away server, if it is for one. It is built in a sibling directory that is renamed at
-/// the end, so a killed process leaves no incomplete one. `lock` is the server's, held by the caller, and inherited by the
-/// programs started here.
+/// Creates the data directory `data`, with the additional settings of a throw-away server, if it is for one. It is built in
+/// a sibling directory that is renamed at the end, so a killed process leaves no incomplete one. `lock` is the server's, held
+/// by the caller, and inherited by the programs started here.
 pub(super) fn initialize(
     data: &Path,
     installation: &Installation,

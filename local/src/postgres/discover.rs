@@ -100,6 +100,7 @@ impl Installation {
 fn programs_on_path() -> impl Iterator<Item = PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").output().ok();
     let named = output.and_then(|output| String::from_utf8(output.stdout).ok());
+    let named = named.filter(|directory| !directory.trim().is_empty());
     let named = named.map(|directory| PathBuf::from(directory.trim()));
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<_> = env::split_paths(&path)

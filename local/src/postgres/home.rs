@@ -42,9 +42,7 @@ impl Home {
         let account = Account::find(Some(&path))?;
         if !account.can_enter(&path)? {
             path = Path::new(FALLBACK_DIRECTORY).join(path.strip_prefix("/").unwrap_or(&path));
-            let parent = path.parent().unwrap_or(&path);
-            fs::create_dir_all(parent).map_err(at(parent))?;
-            account.private_directory(&path)?;
+            fs::create_dir_all(&path).map_err(at(&path))?;
         }
         Ok(Self { path, account })
     }

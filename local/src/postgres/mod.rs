@@ -44,13 +44,11 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
 
 /// The last error in what a program has printed, or else its last line.
 fn last_error(text: &str) -> Option<&str> {
-    let error = |line: &'_ str| {
-        let levels = ["FATAL:", "PANIC:", "ERROR:", " error:"].iter();
-        levels
-            .filter_map(|level| line.find(level).map(|at| at + level.len()))
-            .min()
-    };
-    let errors = text.lines().rev().filter_map(|line| Some(&line[error(line)?..]));
-    let last = text.lines().rev();
-    errors.chain(last).map(str::trim).find(|line| !line.is_empty())
+    let levels = ["FATAL:", "PANIC:", "ERROR:", " error:"];
+    let lines = || text.lines().rev();
+    let errors = lines().filter_map(|line| {
+        let error = |level: &&str| line.split_once(*level);
+        levels.iter().find_map(error).map(|(_, message)| message)
+    });
+    errors.chain(lines()).map(str::trim).find(|line| !line.is_empty())
 }
