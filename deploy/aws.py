@@ -237,8 +237,8 @@ class Aws:
         }
 
     def stop(self, resources, name):
-        """Takes back the shift of a function that is under way. Returns whether there was one. A roll-back is none, so that
-        a second stop does not stop it."""
+        """Takes back the shift of a function that is under way. Returns whether there was one. A roll-back is none, so
+        that a second stop does not stop it."""
         application, group = resources.get("ServerlessDeploymentApplication"), resources.get(f"{name}DeploymentGroup")
         if not application or not group:
             return False

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the functions twice from nothing, and compares: `deploy/reproducible.sh [BINARY…]`, default all. A release takes
-# functions with other bytes for changed, so bytes that differ by themselves would move functions that are the same.
+# Builds the functions twice from nothing, and compares: `deploy/reproducible.sh [BINARY…]`, default all. A release
+# takes functions with other bytes for changed, so bytes that differ by themselves would move functions that are the
+# same.
 set -eu
 cd "$(dirname "$0")/.."
 directory=$(mktemp -d)

@@ -1,6 +1,6 @@
-//! The runtime of functions that a schedule or a pipeline invokes: every event starts the same job, and if that fails, so
-//! does the invocation. Each writes one line at its end, `done` or `failed`, with the id of the invocation: the pipeline, which
-//! does not wait for the answer of a long migration, finds the result by it.
+//! The runtime of functions that a schedule or a pipeline invokes: every event starts the same job, and if that fails,
+//! so does the invocation. Each writes one line at its end, `done` or `failed`, with the id of the invocation: the
+//! pipeline, which does not wait for the answer of a long migration, finds the result by it.
 
 use std::fmt::Display;
 

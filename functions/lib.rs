@@ -1,5 +1,5 @@
-//! The list of all functions, with their routes and needs. `local`, the OpenAPI description and the tests of the template,
-//! the emulator and `sam local` read it.
+//! The list of all functions, with their routes and needs. `local`, the OpenAPI description and the tests of the
+//! template, the emulator and `sam local` read it.
 
 pub mod account;
 pub mod admin;

@@ -1,4 +1,5 @@
-//! Prints the list of functions as JSON, one object each: `name`, `needs`, `routes` (`[method, path]`) and `pages` (paths).
+//! Prints the list of functions as JSON, one object each: `name`, `needs`, `routes` (`[method, path]`) and `pages`
+//! (paths).
 
 use serde_json::{Value, json};
 

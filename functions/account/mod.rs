@@ -1,5 +1,5 @@
-//! What users can see and change of their account without confirming the password: sessions and profile. Each request is a
-//! single statement, which also verifies that the session is live.
+//! What users can see and change of their account without confirming the password: sessions and profile. Each request
+//! is a single statement, which also verifies that the session is live.
 
 pub mod profile;
 pub mod sessions;

@@ -112,7 +112,8 @@ pub async fn end_one(state: &Authenticator, request: &Request, now: DateTime<Utc
             .await?;
         if ended { EndedOne::Ended } else { EndedOne::NotLive }
     } else {
-        // An invalid id is replaced by the nil UUID, which is never used, since the caller's session has to be verified anyway.
+        // An invalid id is replaced by the nil UUID, which is never used, since the caller's session has to be verified
+        // anyway.
         let session_id = session_id.unwrap_or_default();
         state
             .database

@@ -1,5 +1,5 @@
-//! The users in an event of the action `import`: every one is checked by the rules of registration, and all that is wrong
-//! with one is said at once.
+//! The users in an event of the action `import`: every one is checked by the rules of registration, and all that is
+//! wrong with one is said at once.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,8 @@ use shared::validation::ValidationError;
 
 use super::event::{self, Members};
 
-/// Maximum users of one event: their JSON is far below Lambda's limit of 6 MB, and writing them below the statement timeout.
+/// Maximum users of one event: their JSON is far below Lambda's limit of 6 MB, and writing them below the statement
+/// timeout.
 const MAX_USERS: usize = 5_000;
 
 /// Users to be imported.

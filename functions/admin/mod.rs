@@ -64,8 +64,8 @@ pub async fn run() -> Result<(), lambda_runtime::Error> {
     .await
 }
 
-/// Does what an event asks for, and logs it. Answers with `users` (for `missing` and `import`: their own members), or with
-/// `error`, one sentence, if nothing was done.
+/// Does what an event asks for, and logs it. Answers with `users` (for `missing` and `import`: their own members), or
+/// with `error`, one sentence, if nothing was done.
 ///
 /// # Errors
 /// When the database fails. Repeating an event is harmless.

@@ -1,5 +1,6 @@
-//! A Lambda authorizer: tells API gateways, of this stack and of others, who is calling. It decides like `GET /auth/me`. A
-//! denial is a normal response; the function fails only if it cannot decide, while the database is unavailable.
+//! A Lambda authorizer: tells API gateways, of this stack and of others, who is calling. It decides like `GET
+//! /auth/me`. A denial is a normal response; the function fails only if it cannot decide, while the database is
+//! unavailable.
 
 use chrono::{DateTime, Utc};
 use lambda_http::Request;
@@ -73,8 +74,8 @@ async fn identify(state: &Authenticator, headers: &HeaderMap, now: DateTime<Utc>
 enum Form {
     /// An HTTP API with payload 2.0 and simple responses.
     Simple,
-    /// A REST API, a WebSocket API, or an HTTP API with payload 1.0: a policy for all routes of the stage. If the gateway
-    /// caches it, one for a single route would deny the others.
+    /// A REST API, a WebSocket API, or an HTTP API with payload 1.0: a policy for all routes of the stage. If the
+    /// gateway caches it, one for a single route would deny the others.
     Policy {
         /// `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/*`
         resource: String,
@@ -117,8 +118,8 @@ fn read(json: &str) -> (Option<Form>, Request) {
     (form, request)
 }
 
-/// The ARN of every route of a stage, from the ARN of one (`arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`). The
-/// path comes from the client and may be invalid UTF-8.
+/// The ARN of every route of a stage, from the ARN of one (`arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH`).
+/// The path comes from the client and may be invalid UTF-8.
 fn every_route(method_arn: &[u8]) -> Option<String> {
     let mut parts = method_arn.splitn(3, |byte| *byte == b'/');
     let (api, stage, _) = (parts.next()?, parts.next()?, parts.next()?);

@@ -115,7 +115,8 @@ mod tests {
 
     const DAY: Duration = Duration::from_hours(24);
 
-    /// Delivers numbers one by one for `seconds`; `attempt` answers for each. What was attempted, and what became of it all.
+    /// Delivers numbers one by one for `seconds`; `attempt` answers for each. What was attempted, and what became of it
+    /// all.
     async fn run(numbers: &[u32], seconds: u64, attempt: impl AsyncFn(u32) -> Outcome) -> (Vec<u32>, Tally) {
         let attempted = RefCell::new(Vec::new());
         let until = Instant::now() + Duration::from_secs(seconds);

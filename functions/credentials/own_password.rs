@@ -27,8 +27,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Verifies the session of `request` and `password`, which counts as an attempt to log in. `wrong` makes the event that
-    /// is logged for a wrong one.
+    /// Verifies the session of `request` and `password`, which counts as an attempt to log in. `wrong` makes the event
+    /// that is logged for a wrong one.
     ///
     /// # Errors
     /// 40102, 40103, 40301, 42901, 50001, 50301.

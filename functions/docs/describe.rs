@@ -1,5 +1,5 @@
-//! Generates `functions/docs/openapi.json` from the descriptions of the handlers, and adds what all responses have in common
-//! from its source (`shared::error`, `shared::http`).
+//! Generates `functions/docs/openapi.json` from the descriptions of the handlers, and adds what all responses have in
+//! common from its source (`shared::error`, `shared::http`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! `GET /docs`, `GET /openapi.json`: the API documentation, for people (Swagger UI) and for programs. Everything is embedded
-//! in the binary: no database, no secret, no other host.
+//! `GET /docs`, `GET /openapi.json`: the API documentation, for people (Swagger UI) and for programs. Everything is
+//! embedded in the binary: no database, no secret, no other host.
 
 use shared::http::pages::{Content, Page};
 

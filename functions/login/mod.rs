@@ -81,8 +81,8 @@ struct LoginBody {
     password: String,
 }
 
-/// Answers 200 with an access token and `user_info`. Also accepts a form, like the token endpoint, which is undocumented:
-/// this was its path in the earlier back end.
+/// Answers 200 with an access token and `user_info`. Also accepts a form, like the token endpoint, which is
+/// undocumented: this was its path in the earlier back end.
 ///
 /// # Errors
 /// 40001, 40101, 40302, 41501, 42201, 42901, 50001, 50301.
@@ -149,8 +149,8 @@ impl LogIn {
     }
 }
 
-/// Verifies the password and opens a session. For an unknown userid, a wrong password and an account without a password,
-/// work, round trips and response are the same.
+/// Verifies the password and opens a session. For an unknown userid, a wrong password and an account without a
+/// password, work, round trips and response are the same.
 async fn log_in(app: &App, attempt: LogIn, now: DateTime<Utc>) -> Result<(User, AccessToken), Error> {
     let LogIn {
         userid,
@@ -261,8 +261,8 @@ async fn open_session(
     let replaces = rehash.is_some();
     let mut opened = write(rehash).await;
     if opened.is_err() && replaces {
-        // If the hash cannot be replaced, write only the session: the log-in must not fail. The session's id makes that safe
-        // if the first statement did succeed.
+        // If the hash cannot be replaced, write only the session: the log-in must not fail. The session's id makes that
+        // safe if the first statement did succeed.
         opened = write(None).await;
     }
     Ok(opened?)

@@ -1,5 +1,6 @@
-//! Runs the migrations as the owner from inside the database's network, and maintains the roles that the other functions
-//! use. Invoked by the pipeline with any event before new code receives traffic. Idempotent, and safe to run concurrently.
+//! Runs the migrations as the owner from inside the database's network, and maintains the roles that the other
+//! functions use. Invoked by the pipeline with any event before new code receives traffic. Idempotent, and safe to run
+//! concurrently.
 
 use serde::Serialize;
 use shared::aws::{Aws, AwsError};
@@ -43,8 +44,8 @@ pub enum Failure {
 /// Migrates, according to these settings in `environment`:
 ///
 /// - `DATABASE_SECRET_ARN` or `DATABASE_URL`: the database, as its owner.
-/// - `APPLICATION_SECRET_ARN`: the secret of the application role, a JSON object with `username` and `password`. Without
-///   it the role authenticates with IAM.
+/// - `APPLICATION_SECRET_ARN`: the secret of the application role, a JSON object with `username` and `password`.
+///   Without it the role authenticates with IAM.
 /// - `APPLICATION_ROLE`: its name, if the secret does not contain one; default `people_app`.
 /// - `LIMITED_ROLE`: with IAM, the role of functions that need no password hash; without it, there is none.
 ///

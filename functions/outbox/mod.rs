@@ -1,5 +1,6 @@
-//! Takes what is to be sent out of the database, and makes mails and events of it. Invoked by a schedule with any event; the
-//! Lambda service hands the answer to the function `courier`, which can reach the mail service and not the database.
+//! Takes what is to be sent out of the database, and makes mails and events of it. Invoked by a schedule with any
+//! event; the Lambda service hands the answer to the function `courier`, which can reach the mail service and not the
+//! database.
 
 mod texts;
 

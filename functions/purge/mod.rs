@@ -1,6 +1,6 @@
-//! Deletes sessions that ended longer ago than the retention time, stale counts of attempts, networks from which their user
-//! has not logged in for a long time, and messages that were not sent. Invoked by a schedule with any event. Idempotent,
-//! and safe to run concurrently.
+//! Deletes sessions that ended longer ago than the retention time, stale counts of attempts, networks from which their
+//! user has not logged in for a long time, and messages that were not sent. Invoked by a schedule with any event.
+//! Idempotent, and safe to run concurrently.
 
 use chrono::TimeDelta;
 use serde::Serialize;
@@ -9,11 +9,12 @@ use shared::database::{Database, DatabaseError};
 use shared::{attempts, outbox, sessions};
 use thiserror::Error;
 
-/// Maximum rows deleted by one statement: that takes tens of milliseconds, far below the statement timeout, and holds no
-/// lock for long.
+/// Maximum rows deleted by one statement: that takes tens of milliseconds, far below the statement timeout, and holds
+/// no lock for long.
 const BATCH: u32 = 1_000;
 
-/// Maximum statements of one kind in one run. Half a million rows an hour are twelve times what a million log-ins a day need.
+/// Maximum statements of one kind in one run. Half a million rows an hour are twelve times what a million log-ins a day
+/// need.
 const MAX_BATCHES: u32 = 500;
 
 /// How long messages are kept in the outbox.

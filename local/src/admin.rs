@@ -1,5 +1,5 @@
-//! The command `admin`: one invocation of the function of that name, on the database of this project, whether `local` is
-//! running or not.
+//! The command `admin`: one invocation of the function of that name, on the database of this project, whether `local`
+//! is running or not.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -15,8 +15,8 @@ use crate::postgres::Server;
 use crate::settings::{self, Settings};
 use crate::{Failure, migration};
 
-/// Invokes the function with `event`, or with what is read from standard input if that is `-`, and prints the answer. Fails
-/// if that is an error.
+/// Invokes the function with `event`, or with what is read from standard input if that is `-`, and prints the answer.
+/// Fails if that is an error.
 ///
 /// # Errors
 /// When the database cannot be started, migrated or used.

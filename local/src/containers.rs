@@ -1,5 +1,5 @@
-//! What `sam local` needs to run the functions in containers next to a running `local`: an address under which they reach
-//! this machine, and a file with settings.
+//! What `sam local` needs to run the functions in containers next to a running `local`: an address under which they
+//! reach this machine, and a file with settings.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -20,8 +20,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Asks Docker. On macOS, its virtual machine forwards connections to 127.0.0.1; on Linux they arrive at the address of
-    /// its bridge.
+    /// Asks Docker. On macOS, its virtual machine forwards connections to 127.0.0.1; on Linux they arrive at the
+    /// address of its bridge.
     ///
     /// # Errors
     /// A sentence that says what to do.
@@ -51,7 +51,8 @@ impl Gateway {
     }
 }
 
-/// The address in `answer`; or, of a subnet, the first one, which Docker takes. A new daemon does not report its address.
+/// The address in `answer`; or, of a subnet, the first one, which Docker takes. A new daemon does not report its
+/// address.
 fn bridge_address(answer: &str) -> Option<IpAddr> {
     match answer.split_once('/') {
         Some((subnet, _)) => {

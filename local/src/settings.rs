@@ -52,16 +52,16 @@ impl Settings {
     }
 }
 
-/// Sets what mails need, unless it is set: they are printed, and their links open the pages of the example client, which is
-/// served at `here`.
+/// Sets what mails need, unless it is set: they are printed, and their links open the pages of the example client,
+/// which is served at `here`.
 pub fn set_mail_defaults(environment: &mut Environment, here: SocketAddr) {
     environment.set_default("MAIL_FROM", "people@localhost");
     environment.set_default("APP_RESET_URL", format!("http://{here}/reset-password"));
     environment.set_default("APP_EMAIL_URL", format!("http://{here}/confirm-email"));
 }
 
-/// The directory of the checkout: the nearest one at or above the working directory with a `Cargo.lock`, so that `local`
-/// can be started from any of its subdirectories. Outside a checkout, the working directory.
+/// The directory of the checkout: the nearest one at or above the working directory with a `Cargo.lock`, so that
+/// `local` can be started from any of its subdirectories. Outside a checkout, the working directory.
 ///
 /// # Errors
 /// When there is no working directory.
@@ -106,8 +106,8 @@ pub fn kept_secret_key(directory: &Path) -> io::Result<String> {
             // 244 random bits.
             let key = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
             fs::create_dir_all(directory)?;
-            // Written to another file and linked at the end: a killed start leaves no partial key, and of two concurrent
-            // starts one gets the other's.
+            // Written to another file and linked at the end: a killed start leaves no partial key, and of two
+            // concurrent starts one gets the other's.
             let partial = directory.join(format!("secret_key.{}", Uuid::new_v4()));
             fs::OpenOptions::new()
                 .write(true)

@@ -1,10 +1,10 @@
-//! Estimates how many guesses a password takes, by somebody who knows common words, common patterns and some facts about
-//! the user.
+//! Estimates how many guesses a password takes, by somebody who knows common words, common patterns and some facts
+//! about the user.
 //!
 //! The method is that of zxcvbn (D. Wheeler, USENIX Security 2016), reduced to deciding whether fewer than a million
 //! guesses suffice: a password is split into words, patterns and single characters, each with a number of guesses, and
-//! the cheapest split counts. Numbers of guesses are decimal logarithms here. The crate itself was tried and rejected: it
-//! adds 1.2 MB to the zip of a function, and takes seconds for 128 arbitrary characters.
+//! the cheapest split counts. Numbers of guesses are decimal logarithms here. The crate itself was tried and rejected:
+//! it adds 1.2 MB to the zip of a function, and takes seconds for 128 arbitrary characters.
 
 use std::ops::Range;
 
@@ -141,7 +141,8 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The common words in the text, as they are, reversed, or in "leet": by their start, each with its length and guesses.
+    /// The common words in the text, as they are, reversed, or in "leet": by their start, each with its length and
+    /// guesses.
     fn words(&self) -> Vec<Vec<(usize, f64)>> {
         let mut words = vec![Vec::new(); self.chars.len()];
         for reading in 0..READINGS.len() {
@@ -180,8 +181,8 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The cheapest splits of each prefix of a text, by length of the prefix, number of parts, and whether a context word is
-/// included.
+/// The cheapest splits of each prefix of a text, by length of the prefix, number of parts, and whether a context word
+/// is included.
 struct Cut {
     least: Vec<[[f64; 2]; MAX_PARTS + 1]>,
 }
@@ -301,8 +302,8 @@ impl Cut {
         }
     }
 
-    /// zxcvbn's formula: parts may be in any order, and passwords of one part are tried before those of two. The latter is
-    /// left out with context words, which are tried in combination from the start.
+    /// zxcvbn's formula: parts may be in any order, and passwords of one part are tried before those of two. The latter
+    /// is left out with context words, which are tried in combination from the start.
     fn guesses(&self) -> Guesses {
         let Some(end) = self.least.last() else {
             return Guesses {

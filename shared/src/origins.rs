@@ -34,8 +34,8 @@ impl Origins {
         }
     }
 
-    /// Whether `request` is sent by a page of another site, or of an origin that is neither the service's own nor allowed,
-    /// according to the browser. Programs other than browsers send no such header.
+    /// Whether `request` is sent by a page of another site, or of an origin that is neither the service's own nor
+    /// allowed, according to the browser. Programs other than browsers send no such header.
     #[must_use]
     pub fn refuse(&self, request: &Request) -> bool {
         let values = |name| request.headers().get_all(name).iter();

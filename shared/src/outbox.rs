@@ -1,4 +1,5 @@
-//! The outbox: what is to be sent about accounts. Most of what writes into it is part of the statements that it tells about.
+//! The outbox: what is to be sent about accounts. Most of what writes into it is part of the statements that it tells
+//! about.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
@@ -22,9 +23,9 @@ pub enum Asked {
     },
 }
 
-/// Asks for a mail with a link that sets a new password, for whom `account` means: a userid, or an address. Nobody is looked
-/// up, so the work is the same whoever that is. Counts the request on `source`, if there is a count; and of those for the
-/// same account, sends at most three an hour.
+/// Asks for a mail with a link that sets a new password, for whom `account` means: a userid, or an address. Nobody is
+/// looked up, so the work is the same whoever that is. Counts the request on `source`, if there is a count; and of
+/// those for the same account, sends at most three an hour.
 ///
 /// # Errors
 /// The driver's.
@@ -113,18 +114,20 @@ pub struct Taken {
     pub left: i64,
 }
 
-/// Takes the oldest rows out of the outbox: at most 1,000, of which at most 100 become mails. Two at once take different
-/// rows. Whom a request for a new password means is found out now: the account of that userid, and at most five of that
-/// address, verified ones first, then the oldest. Rows over a day old are dropped, except those of deleted users.
+/// Takes the oldest rows out of the outbox: at most 1,000, of which at most 100 become mails. Two at once take
+/// different rows. Whom a request for a new password means is found out now: the account of that userid, and at most
+/// five of that address, verified ones first, then the oldest. Rows over a day old are dropped, except those of deleted
+/// users.
 ///
-/// A recipient whose address no account has verified gets at most 10 mails an hour. A mail that confirms an address counts
-/// also if another account has verified it, since anybody can ask for those.
+/// A recipient whose address no account has verified gets at most 10 mails an hour. A mail that confirms an address
+/// counts also if another account has verified it, since anybody can ask for those.
 ///
 /// # Errors
 /// The driver's.
 pub async fn take(executor: impl PgExecutor<'_>) -> Result<Taken, sqlx::Error> {
-    // The rows of the outbox are locked first, and skipped where they are locked: nobody waits for them. Then counts, in the
-    // order of their keys. An address is looked up as it was typed, in lower case: it is stored that way by the request.
+    // The rows of the outbox are locked first, and skipped where they are locked: nobody waits for them. Then counts,
+    // in the order of their keys. An address is looked up as it was typed, in lower case: it is stored that way by the
+    // request.
     let rows = sqlx::query!(
         r#"
         WITH due AS MATERIALIZED (
@@ -221,8 +224,8 @@ pub async fn take(executor: impl PgExecutor<'_>) -> Result<Taken, sqlx::Error> {
     Ok(taken)
 }
 
-/// Removes at most `most` of the rows that were not taken within `retention`, oldest first. How many it removed: fewer than
-/// `most` when no others are left, except those that are being taken.
+/// Removes at most `most` of the rows that were not taken within `retention`, oldest first. How many it removed: fewer
+/// than `most` when no others are left, except those that are being taken.
 ///
 /// # Errors
 /// The driver's.

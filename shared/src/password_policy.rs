@@ -18,8 +18,8 @@ pub struct PasswordPolicy {
 }
 
 impl PasswordPolicy {
-    /// Requires at least `min_length` code points, and rejects what is easily guessed from `service_words`, the names of the
-    /// service.
+    /// Requires at least `min_length` code points, and rejects what is easily guessed from `service_words`, the names
+    /// of the service.
     #[must_use]
     pub fn new(min_length: usize, service_words: &[String]) -> Self {
         let words = service_words.iter().flat_map(|word| words_of(word)).collect();

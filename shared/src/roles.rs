@@ -21,8 +21,8 @@ pub enum SignIn {
 pub enum Access {
     /// Read and write all of them.
     All,
-    /// What the functions do that need no password hash: read users but their hashes, change profiles, read, end and delete
-    /// sessions, delete counters and messages. It can neither create users and sessions nor learn or set a hash.
+    /// What the functions do that need no password hash: read users but their hashes, change profiles, read, end and
+    /// delete sessions, delete counters and messages. It can neither create users and sessions nor learn or set a hash.
     Limited,
 }
 
@@ -74,9 +74,9 @@ pub async fn obstacles(connection: &mut PgConnection, role: &Role<'_>) -> Result
 }
 
 /// Creates the role, or brings it up to date: authentication, `settings`, and the least privileges on `relations`, the
-/// tables and views of the schema `people`. Also revokes what PostgreSQL up to 14 grants to everybody: creating objects in
-/// the schema `public`, and temporary tables. To be called within a transaction, not concurrently. Returns a human-readable
-/// list of what is left to somebody with more privileges than the owner.
+/// tables and views of the schema `people`. Also revokes what PostgreSQL up to 14 grants to everybody: creating objects
+/// in the schema `public`, and temporary tables. To be called within a transaction, not concurrently. Returns a
+/// human-readable list of what is left to somebody with more privileges than the owner.
 ///
 /// # Errors
 /// The driver's.
@@ -165,7 +165,8 @@ async fn readable_columns(connection: &mut PgConnection) -> Result<String, sqlx:
 }
 
 fn limited(name: &str, readable: &str) -> String {
-    // Locking a row takes the right to UPDATE a column. The view's cannot be updated; rows of the others can be deleted anyway.
+    // Locking a row takes the right to UPDATE a column. The view's cannot be updated; rows of the others can be deleted
+    // anyway.
     format!(
         "GRANT SELECT ({readable}), UPDATE (user_name, country, job, phone, init_cn_level) ON people.\"user\" TO {name};
          GRANT SELECT, UPDATE (logout_time, last_seen), DELETE ON people.user_session TO {name};

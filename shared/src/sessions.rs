@@ -43,9 +43,10 @@ pub struct Rehash {
     pub new: String,
 }
 
-/// Writes a session, gives the reserved attempt back, notes from where the user logged in, and replaces the password hash if
-/// asked to; all or nothing, and with the same outcome when repeated. Of more than 100 live sessions of the user, the oldest
-/// end. `false` when the user is gone or disabled, or has another password than the one that was verified.
+/// Writes a session, gives the reserved attempt back, notes from where the user logged in, and replaces the password
+/// hash if asked to; all or nothing, and with the same outcome when repeated. Of more than 100 live sessions of the
+/// user, the oldest end. `false` when the user is gone or disabled, or has another password than the one that was
+/// verified.
 ///
 /// # Errors
 /// The driver's.
@@ -56,8 +57,8 @@ pub async fn open(
     rehash: Option<&Rehash>,
 ) -> Result<bool, sqlx::Error> {
     let attempt = reservation.give_back();
-    // The order of locks: attempts, user, what belongs to the user. A user who is being deleted is waited for, and is gone
-    // then: without the lock the session would violate its foreign key.
+    // The order of locks: attempts, user, what belongs to the user. A user who is being deleted is waited for, and is
+    // gone then: without the lock the session would violate its foreign key.
     let written = sqlx::query!(
         r#"
         WITH given_back AS MATERIALIZED (
@@ -114,9 +115,10 @@ pub struct LiveSession {
     pub stale: bool,
 }
 
-/// Reads the user of the live session that `token` belongs to, unless it was idle for longer than `max_idle`. The row is
-/// found by its key: a user's other sessions are not looked at, as the index on `user_id` might be, were it compared by `=`.
-/// What is live is what the view `people.live_session` has, written out: it would read the user's row a second time.
+/// Reads the user of the live session that `token` belongs to, unless it was idle for longer than `max_idle`. The row
+/// is found by its key: a user's other sessions are not looked at, as the index on `user_id` might be, were it compared
+/// by `=`. What is live is what the view `people.live_session` has, written out: it would read the user's row a second
+/// time.
 ///
 /// # Errors
 /// The driver's.
@@ -176,10 +178,11 @@ pub async fn note_seen(executor: impl PgExecutor<'_>, session_id: Uuid) -> Resul
     Ok(())
 }
 
-// The statements below that write lock the user's row and the session's, in this order, before they decide: a change of the
-// password that is under way is waited for, and no two statements of one user's sessions wait for each other.
+// The statements below that write lock the user's row and the session's, in this order, before they decide: a change of
+// the password that is under way is waited for, and no two statements of one user's sessions wait for each other.
 
-/// Ends the live session that `token` belongs to. `false` when there is none (any more): of two at once, one gets `true`.
+/// Ends the live session that `token` belongs to. `false` when there is none (any more): of two at once, one gets
+/// `true`.
 ///
 /// # Errors
 /// The driver's.
@@ -356,8 +359,8 @@ pub struct EndedOthers {
     pub more: bool,
 }
 
-/// Ends the other sessions of the user of the live session that `token` belongs to, at most 1,000 of them. `None` when that
-/// is not live.
+/// Ends the other sessions of the user of the live session that `token` belongs to, at most 1,000 of them. `None` when
+/// that is not live.
 ///
 /// # Errors
 /// The driver's.
@@ -365,8 +368,8 @@ pub async fn end_others(
     executor: impl PgExecutor<'_>,
     token: &VerifiedToken,
 ) -> Result<Option<EndedOthers>, sqlx::Error> {
-    // Those that are idle or of an earlier password end too, after the others, and are not counted. The sub-select is no
-    // correlated one: it is carried out once.
+    // Those that are idle or of an earlier password end too, after the others, and are not counted. The sub-select is
+    // no correlated one: it is carried out once.
     let row = sqlx::query!(
         r#"
         WITH me AS MATERIALIZED (
@@ -401,8 +404,8 @@ pub async fn end_others(
     }))
 }
 
-/// Removes at most `most` of the sessions that ended over `retention` ago, oldest first. How many it removed: fewer than
-/// `most` when no others are left, except those that a concurrent run is removing.
+/// Removes at most `most` of the sessions that ended over `retention` ago, oldest first. How many it removed: fewer
+/// than `most` when no others are left, except those that a concurrent run is removing.
 ///
 /// # Errors
 /// The driver's.

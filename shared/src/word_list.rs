@@ -6,8 +6,8 @@ pub(crate) struct WordList(&'static str);
 /// The most common passwords of at least 8 code points, in lower case.
 pub(crate) static COMMON_PASSWORDS: WordList = WordList(include_str!("common_passwords.txt"));
 
-/// Common passwords, English words and names, in lower case. The value is the half decade of the rank: 0 up to the 10th,
-/// 1 up to the 32nd, 2 up to the 100th, …, 6 up to the 10,000th.
+/// Common passwords, English words and names, in lower case. The value is the half decade of the rank: 0 up to the
+/// 10th, 1 up to the 32nd, 2 up to the 100th, …, 6 up to the 10,000th.
 pub(crate) static COMMON_WORDS: WordList = WordList(include_str!("common_words.txt"));
 
 impl WordList {

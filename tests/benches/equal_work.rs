@@ -1,7 +1,7 @@
 //! `cargo bench --bench equal_work`: does the response time reveal whether a userid has an account, a password, or a
-//! hash of another kind; or, of a request for a new password, whom it means? All kinds of failure are measured in one random order and compared with a rank test, which needs
-//! no assumption about the distribution. Prints the results and asserts nothing: on a busy machine single attempts may be
-//! slow.
+//! hash of another kind; or, of a request for a new password, whom it means? All kinds of failure are measured in one
+//! random order and compared with a rank test, which needs no assumption about the distribution. Prints the results and
+//! asserts nothing: on a busy machine single attempts may be slow.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]

@@ -1,8 +1,8 @@
-//! `cargo bench --bench failover`: how the service goes through outages of its database, with 16 clients that check what
-//! they are told. The same outages as in the test `failover`, but as long as in reality: seven minutes in all. Writes
-//! `failover.json` and `failover.svg` to `docs/performance`; after `--`, `--quick` takes a fifth of the time and writes to
-//! `target/performance`. Fails if anything acknowledged is lost, or an answer is no row of the contract; asserts nothing
-//! about times.
+//! `cargo bench --bench failover`: how the service goes through outages of its database, with 16 clients that check
+//! what they are told. The same outages as in the test `failover`, but as long as in reality: seven minutes in all.
+//! Writes `failover.json` and `failover.svg` to `docs/performance`; after `--`, `--quick` takes a fifth of the time and
+//! writes to `target/performance`. Fails if anything acknowledged is lost, or an answer is no row of the contract;
+//! asserts nothing about times.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]

@@ -1,9 +1,9 @@
 //! `cargo bench --bench growth`: how the times of `me` and `login` grow with the tables. Creates a database of each
-//! size on a throw-away server, records the plans of each request's statements, then sends the same requests to all sizes
-//! in turns; then on the smallest and the largest a failed log-in with many counts, and the requests of a user with many
-//! sessions. Writes `growth.json` and `growth.svg` to `docs/performance`, or with other sizes (`-- --rows 1000,10000`) to
-//! `target/performance`. Fails if a statement reads a whole table of a million rows, or many rows by an index; asserts
-//! nothing about times.
+//! size on a throw-away server, records the plans of each request's statements, then sends the same requests to all
+//! sizes in turns; then on the smallest and the largest a failed log-in with many counts, and the requests of a user
+//! with many sessions. Writes `growth.json` and `growth.svg` to `docs/performance`, or with other sizes (`-- --rows
+//! 1000,10000`) to `target/performance`. Fails if a statement reads a whole table of a million rows, or many rows by an
+//! index; asserts nothing about times.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]

@@ -1,7 +1,8 @@
 //! `cargo bench --bench load`: throughput and latency of `me` and `login` with various numbers of clients, against
-//! `local` and against the functions under cargo-lambda's emulator. All are release builds, on one throw-away PostgreSQL
-//! with durable writes. The clients are a closed loop on the same machine; each figure combines several turns, interleaved
-//! with those of all others. Takes about three minutes. Writes `load.json` and pictures to `docs/performance`.
+//! `local` and against the functions under cargo-lambda's emulator. All are release builds, on one throw-away
+//! PostgreSQL with durable writes. The clients are a closed loop on the same machine; each figure combines several
+//! turns, interleaved with those of all others. Takes about three minutes. Writes `load.json` and pictures to
+//! `docs/performance`.
 //!
 //! The emulator is `cargo-lambda` on PATH (`pip install cargo-lambda==1.9.2`); without it only `local` is measured.
 
@@ -320,7 +321,8 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// A program with only those of our variables that are needed to find programs, in a directory outside the checkout.
+    /// A program with only those of our variables that are needed to find programs, in a directory outside the
+    /// checkout.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program);
         command

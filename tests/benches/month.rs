@@ -1,8 +1,8 @@
 //! `cargo bench --bench month [-- --logins 1000000]`: a month of log-ins in minutes, with the hourly deletion
 //! of expired sessions. Prints the size of table and indexes at the end of each day. Asserts nothing.
 //!
-//! Time is simulated: in each hour of the month, "now" is as many hours before the real time as are left of the month, and
-//! the times of sessions and the retention are relative to it. Sessions are deleted with the statement of `purge`.
+//! Time is simulated: in each hour of the month, "now" is as many hours before the real time as are left of the month,
+//! and the times of sessions and the retention are relative to it. Sessions are deleted with the statement of `purge`.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]

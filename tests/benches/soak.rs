@@ -1,9 +1,9 @@
-//! `cargo bench --bench soak [-- MINUTES]`: the deployed binaries, one instance of each function under a small runtime API,
-//! for an hour at half of what one client gets, with `outbox` and `purge` running and the signing key rotated twice. Watches
-//! the memory of each instance, the size of the tables and the number of connections. Writes `soak.json` and `soak.svg` to
-//! `docs/performance`, or to `target/performance` if it runs for less than ten minutes. Fails if a request does not succeed
-//! or a connection is left over; asserts nothing about memory. `--binaries DIRECTORY` uses `DIRECTORY/NAME/bootstrap`
-//! instead of building them.
+//! `cargo bench --bench soak [-- MINUTES]`: the deployed binaries, one instance of each function under a small runtime
+//! API, for an hour at half of what one client gets, with `outbox` and `purge` running and the signing key rotated
+//! twice. Watches the memory of each instance, the size of the tables and the number of connections. Writes `soak.json`
+//! and `soak.svg` to `docs/performance`, or to `target/performance` if it runs for less than ten minutes. Fails if a
+//! request does not succeed or a connection is left over; asserts nothing about memory. `--binaries DIRECTORY` uses
+//! `DIRECTORY/NAME/bootstrap` instead of building them.
 
 #[path = "../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]

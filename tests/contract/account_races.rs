@@ -147,8 +147,8 @@ async fn log_ins_that_replace_an_old_hash_do_not_conflict_with_a_password_change
         let mut tasks = JoinSet::new();
         service.log_in_in_background(&mut tasks, 20).await;
         tokio::time::sleep(Duration::from_millis(round)).await;
-        // It fails neither because the hash that it verified has been replaced, nor does it make a log-in fail but those
-        // that come after it.
+        // It fails neither because the hash that it verified has been replaced, nor does it make a log-in fail but
+        // those that come after it.
         let change = service.change_password(&token, PASSWORD, NEW).await;
         assert_eq!(change.status, 200, "{}", change.text);
         let after = tasks.join_all().await;
@@ -187,8 +187,8 @@ async fn of_concurrent_password_changes_exactly_one_succeeds() {
         let outcomes = tasks.join_all().await;
         let tally = tally(outcomes.iter().map(|(_, _, reply)| reply));
         assert_eq!(tally.get(&1), Some(&1), "round {round}: {tally:?}");
-        // From the session that made the change, the others verified a password that is no longer the account's; the other
-        // session is over.
+        // From the session that made the change, the others verified a password that is no longer the account's; the
+        // other session is over.
         assert!(
             tally.keys().all(|code| [1, 40301, 40103].contains(code)),
             "{tally:?}"

@@ -1,5 +1,5 @@
-//! Adoption of an earlier back end's database: either it succeeds completely, or the run fails, reports the obstacles and
-//! changes nothing. One test for each row of the table in docs/operations.md, and random shapes.
+//! Adoption of an earlier back end's database: either it succeeds completely, or the run fails, reports the obstacles
+//! and changes nothing. One test for each row of the table in docs/operations.md, and random shapes.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -201,7 +201,8 @@ async fn a_userid_has_100_free_failures_from_all_addresses_together() {
     }
 }
 
-/// 111 failures from 24 addresses, then one in a quarter of an hour: from anywhere else, the userid has to wait for good.
+/// 111 failures from 24 addresses, then one in a quarter of an hour: from anywhere else, the userid has to wait for
+/// good.
 #[tokio::test]
 async fn guesses_from_elsewhere_do_not_lock_out_users_where_they_logged_in_within_30_days() {
     let service = Service::start_with(&[FAST[0], FAST[1], ("FAILURES_PER_ADDRESS", "0")]).await;

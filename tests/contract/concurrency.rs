@@ -111,8 +111,8 @@ async fn a_login_and_a_logout_of_another_session_do_not_conflict() {
     assert_eq!((live.status.as_u16(), dead.status.as_u16()), (200, 401));
 }
 
-/// The user is deleted after the password was verified and before the session is written: without a lock, the session would
-/// violate its foreign key.
+/// The user is deleted after the password was verified and before the session is written: without a lock, the session
+/// would violate its foreign key.
 #[tokio::test]
 async fn a_log_in_whose_user_is_being_deleted_fails_like_an_unknown_one() {
     let service = Service::start_with(&FAST).await;

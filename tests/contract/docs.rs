@@ -360,8 +360,8 @@ async fn every_documented_answer_is_given_with_its_status_body_and_headers() {
     }
 }
 
-/// Asserts that every documented header has a documented value, except those of other responses with the same status, and
-/// that there are no others, except those of the body and of CORS.
+/// Asserts that every documented header has a documented value, except those of other responses with the same status,
+/// and that there are no others, except those of the body and of CORS.
 #[track_caller]
 fn assert_headers(description: &Value, response: &Value, reply: &Reply, what: &str) {
     let common = common_headers(description);

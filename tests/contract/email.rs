@@ -1,4 +1,5 @@
-//! `POST /auth/email` and `POST /auth/email/confirm`: an address is verified, or changed, by a link that was sent to it.
+//! `POST /auth/email` and `POST /auth/email/confirm`: an address is verified, or changed, by a link that was sent to
+//! it.
 
 use axum::http::Method;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
-//! The database fails under the load of many clients: nothing that was acknowledged is lost, each answer is a row of the
-//! contract, and all of them are served again. Each test goes on as soon as the clients have seen what it is about; the
-//! bench `failover` takes as long as in reality, and measures.
+//! The database fails under the load of many clients: nothing that was acknowledged is lost, each answer is a row of
+//! the contract, and all of them are served again. Each test goes on as soon as the clients have seen what it is about;
+//! the bench `failover` takes as long as in reality, and measures.
 
 use std::time::Duration;
 

@@ -12,8 +12,8 @@ use crate::harness::{Database, PASSWORD, PATIENT, Reply, Service, request};
 use crate::health::{assert_behind, assert_down};
 use crate::proxy::{Link, Proxy};
 
-/// A request that is answered later than this hangs. The product's own limits are far below; what they cut off is seen by
-/// what is answered, not by when, so that a busy machine fails no test.
+/// A request that is answered later than this hangs. The product's own limits are far below; what they cut off is seen
+/// by what is answered, not by when, so that a busy machine fails no test.
 const BOUND: Duration = Duration::from_mins(1);
 
 /// Runs a request that must not hang.
@@ -286,8 +286,8 @@ async fn a_write_terminated_by_the_server_was_rolled_back_and_is_retried() {
     assert_eq!(service.database.count("people.\"user\"").await, 2);
 }
 
-/// Waits until a statement waits for a lock that this connection has. The server looks itself: a busy test would come too
-/// late.
+/// Waits until a statement waits for a lock that this connection has. The server looks itself: a busy test would come
+/// too late.
 const UNTIL_SOMEBODY_WAITS: &str = "DO $$ BEGIN
     WHILE clock_timestamp() < now() + interval '1 minute' AND NOT EXISTS (
         SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
@@ -299,7 +299,8 @@ END $$";
 #[tokio::test]
 async fn a_write_with_a_serialization_failure_is_retried_once() {
     let database = Database::migrated().await;
-    // A row that was changed since the transaction began is then an error (40001), as under a stricter default of theirs.
+    // A row that was changed since the transaction began is then an error (40001), as under a stricter default of
+    // theirs.
     database
         .execute(&format!(
             "ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'",

@@ -1,5 +1,6 @@
-//! Floods over TCP: many concurrent requests, clients that disconnect, and bodies that are too large, incomplete, too deep
-//! or too slow. An instance responds with a documented error or closes the connection, with bounded memory, and continues.
+//! Floods over TCP: many concurrent requests, clients that disconnect, and bodies that are too large, incomplete, too
+//! deep or too slow. An instance responds with a documented error or closes the connection, with bounded memory, and
+//! continues.
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -194,8 +194,8 @@ impl Service {
 
     /// With timeouts of its own: `Timeouts::default()` are the product's.
     pub fn with_timeouts(database: Database, settings: &[(&str, &str)], timeouts: Timeouts) -> Self {
-        // Without a subscriber, an event first logged in a test that ignores the log would be cached as disabled, also for
-        // tests that read the log.
+        // Without a subscriber, an event first logged in a test that ignores the log would be cached as disabled, also
+        // for tests that read the log.
         static LOG: Once = Once::new();
         LOG.call_once(|| {
             let _ = tracing::subscriber::set_global_default(telemetry::subscriber(std::io::sink));

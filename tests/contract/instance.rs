@@ -1,5 +1,5 @@
-//! A function as the Lambda service runs it: a process that is frozen while it waits for an event, with little CPU time.
-//! The process is this test binary, running a function.
+//! A function as the Lambda service runs it: a process that is frozen while it waits for an event, with little CPU
+//! time. The process is this test binary, running a function.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

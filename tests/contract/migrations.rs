@@ -711,9 +711,9 @@ async fn the_service_needs_only_privileges_to_use_the_tables() {
         .await;
 }
 
-/// Characters that the tests' oldest server (PostgreSQL 15: Unicode 14) does not know or knows otherwise, so that it does
-/// not lower-case or decompose them, or takes another sigma beside them. No name of that time has one. A newer server
-/// knows some of them; a newer Rust may know more, which then belong here.
+/// Characters that the tests' oldest server (PostgreSQL 15: Unicode 14) does not know or knows otherwise, so that it
+/// does not lower-case or decompose them, or takes another sigma beside them. No name of that time has one. A newer
+/// server knows some of them; a newer Rust may know more, which then belong here.
 #[rustfmt::skip]
 static NEWER_THAN_THE_SERVER: [RangeInclusive<char>; 30] = [
     '\u{295}'..='\u{295}', '\u{2e4}'..='\u{2e4}', '\u{1171e}'..='\u{1171e}', // another category now

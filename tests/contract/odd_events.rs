@@ -1,5 +1,6 @@
-//! Events manipulated by a client, and some that no gateway sends: each gets a documented response and one line in the log.
-//! An error of the Lambda runtime would be a bare 500 from the gateway, and would count as an error of the function.
+//! Events manipulated by a client, and some that no gateway sends: each gets a documented response and one line in the
+//! log. An error of the Lambda runtime would be a bare 500 from the gateway, and would count as an error of the
+//! function.
 
 use lambda_http::Request;
 use proptest::collection::vec;

@@ -1,5 +1,5 @@
-//! Outages of a database under load: what fails, and what brings it back. The tests run each as quickly as the clients see
-//! it; the bench `failover` as long as in reality.
+//! Outages of a database under load: what fails, and what brings it back. The tests run each as quickly as the clients
+//! see it; the bench `failover` as long as in reality.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -87,8 +87,8 @@ impl Run {
     }
 }
 
-/// The primary of two servers is killed and the standby takes over. Then the former primary is back at its address, as a
-/// standby that follows nobody and as a primary that only reads, while the address leads there again.
+/// The primary of two servers is killed and the standby takes over. Then the former primary is back at its address, as
+/// a standby that follows nobody and as a primary that only reads, while the address leads there again.
 pub async fn failover(outage: Outage) -> Report {
     let (mut primary, before) = server(outage).await;
     let standby = standby(&primary, &before).await;
@@ -209,8 +209,8 @@ pub async fn connection_limit(outage: Outage) -> Report {
     report
 }
 
-/// The disk of the server is full: first for tables, then for the write-ahead log, which ends the server. `None`, with a
-/// message, where no disk can be mounted.
+/// The disk of the server is full: first for tables, then for the write-ahead log, which ends the server. `None`, with
+/// a message, where no disk can be mounted.
 pub async fn full_disk(outage: Outage) -> Option<Report> {
     let disk = Disk::mount()?;
     let mut server = block_in_place(|| Server::start(&disk.0, None)).expect("a server");

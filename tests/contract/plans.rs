@@ -12,8 +12,8 @@ use crate::admin::Operator;
 use crate::examples::session_id;
 use crate::harness::{Database, FAST, PASSWORD, Service, token_of};
 
-/// So many that to read them all is more work than to look some up. Sessions and networks are nobody's: to check whose they
-/// are would be counted too.
+/// So many that to read them all is more work than to look some up. Sessions and networks are nobody's: to check whose
+/// they are would be counted too.
 const ROWS: u32 = 20_000;
 
 /// More, since each run of `outbox` takes a thousand.

@@ -1,5 +1,5 @@
-//! The function `purge`: expired sessions and stale counts are deleted after some time. Instead of waiting, times in the
-//! database are changed.
+//! The function `purge`: expired sessions and stale counts are deleted after some time. Instead of waiting, times in
+//! the database are changed.
 
 use std::time::Duration;
 

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::harness::Reply;
 
-/// Compares a whole [`Reply`] with a snapshot: status, body, and headers that are not common to all responses. Values that
-/// differ between runs are replaced by their kind, if they have the expected form.
+/// Compares a whole [`Reply`] with a snapshot: status, body, and headers that are not common to all responses. Values
+/// that differ between runs are replaced by their kind, if they have the expected form.
 ///
 /// `cargo insta test --workspace --accept --test contract -- NAME` updates snapshots.
 macro_rules! assert_reply {
@@ -45,8 +45,8 @@ const CORS_HEADERS: [(&str, &str); 2] = [
     ),
 ];
 
-/// What says nothing about the answer itself: the first depends on the request's origin, and has its own tests; others are
-/// the HTTP library's.
+/// What says nothing about the answer itself: the first depends on the request's origin, and has its own tests; others
+/// are the HTTP library's.
 const ELSEWHERE: [&str; 5] = [
     "access-control-allow-origin",
     "connection",
@@ -186,8 +186,8 @@ impl Reply {
         self.assert_row(42901, &json!({ "retry_after": retry_after }));
     }
 
-    /// Asserts that this is, as a whole, that row of the table. What only some endpoints add (`pragma`, `allow`) is left to
-    /// the test.
+    /// Asserts that this is, as a whole, that row of the table. What only some endpoints add (`pragma`, `allow`) is
+    /// left to the test.
     #[track_caller]
     pub fn assert_row(&self, code: u16, data: &Value) {
         let row = ROWS.iter().find(|(row, _)| *row == code);

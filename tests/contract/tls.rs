@@ -158,8 +158,8 @@ fn every_region_of_rds_has_its_authorities() {
     }
 }
 
-/// Fails a year before a certificate expires, so that there is time to update the bundle. Expiries that have been checked
-/// are listed here.
+/// Fails a year before a certificate expires, so that there is time to update the bundle. Expiries that have been
+/// checked are listed here.
 #[test]
 fn no_authority_of_rds_expires_within_a_year_except_known_ones() {
     // Intermediate ones, whose roots are in the bundle until 2062 and later: servers send the newer ones themselves.

@@ -1,7 +1,7 @@
 //! Tokens: their contents, which are rejected, and where they are read from.
 //!
-//! Forged tokens are signed with the right key, and the session row is changed to have their digest, whenever that makes
-//! the case harder: then only the rule under test can reject them.
+//! Forged tokens are signed with the right key, and the session row is changed to have their digest, whenever that
+//! makes the case harder: then only the rule under test can reject them.
 
 use axum::http::{HeaderValue, Method};
 use base64::Engine as _;

@@ -31,8 +31,8 @@ ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD
 SETTINGS = {"PORT": "0", "ARGON2_MEMORY_KIB": "8", "ARGON2_ITERATIONS": "1", "FAILURES_PER_ADDRESS": "0",
             "REGISTRATIONS_PER_ADDRESS_PER_HOUR": "0", "MAILS_PER_ADDRESS_PER_HOUR": "0",
             "CORS_ALLOWED_ORIGINS": "https://app.example"}
-# Data that the schema allows may be a 422: common passwords and invisible characters are rejected, which a schema cannot
-# express.
+# Data that the schema allows may be a 422: common passwords and invisible characters are rejected, which a schema
+# cannot express.
 EXCLUDED_CHECKS = "positive_data_acceptance"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -50,8 +50,8 @@ SHIFTED = SERVING | {"Docs"}
 GATEWAY_TIMEOUT = 30
 HANDLER_DEADLINE = 10
 
-# The only statements with a wildcard: actions without resource-level permissions, or for which AWS documents it; and the
-# versions of this stack's functions.
+# The only statements with a wildcard: actions without resource-level permissions, or for which AWS documents it; and
+# the versions of this stack's functions.
 WILDCARDS = [
     ("NetworkPolicy", "Allow", ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"], ["*"]),
     ("NetworkPolicy", "Allow",
@@ -191,7 +191,8 @@ class Template(unittest.TestCase):
             self.assertNotIn("ReservedConcurrentExecutions", function)
 
     def test_two_versions_of_all_functions_fit_the_connections_of_the_smallest_database(self):
-        # db.t4g.small: 190 connections, of which RDS and administrators take five. Migrate, purge and the single ones: one each.
+        # db.t4g.small: 190 connections, of which RDS and administrators take five. Migrate, purge and the single ones:
+        # one each.
         parameters = self.stacks["IAM"].parameters
         limits = sum(int(parameters[f"{name}Concurrency"]) for name in SERVING)
         self.assertLessEqual(2 * limits + 2 + len(SINGLE), 190 - 5)
@@ -229,7 +230,8 @@ class Template(unittest.TestCase):
             self.assertEqual(permission["FunctionName"], f"<{name}Aliaslive>")
             path = re.sub(r"\{.*?\}", "*", route[1])
             self.assertTrue(permission["SourceArn"].endswith(f"/*/{route[0].upper()}{path}"), permission)
-        # Besides the routes, only the schedules and the gateways below may invoke a function. SAM permits an absent route, too.
+        # Besides the routes, only the schedules and the gateways below may invoke a function. SAM permits an absent
+        # route, too.
         self.assertEqual(len(stack.of_type("AWS::Lambda::Permission")), len(ROUTES) + len(docs) + len(SCHEDULED) + 1)
 
     def test_gateways_of_this_account_and_of_named_ones_may_invoke_the_authorizer(self):
@@ -268,7 +270,8 @@ class Template(unittest.TestCase):
     @with_each_database
     def test_every_route_is_throttled(self, stack):
         stage, = stack.of_type("AWS::ApiGatewayV2::Stage").values()
-        # The settings of a route that does not exist would fail the deployment: those of Docs and of mail have the default.
+        # The settings of a route that does not exist would fail the deployment: those of Docs and of mail have the
+        # default.
         self.assertEqual(set(stage["RouteSettings"]), {f"{m.upper()} {p}" for m, p in set(ROUTES) - MAIL_ROUTES})
         for settings in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
             self.assertGreater(settings["ThrottlingRateLimit"], 0)

@@ -1,5 +1,5 @@
-//! The user that runs the server. PostgreSQL refuses to run as root, so root runs it as the owner of existing data, or as
-//! the user `postgres` or `nobody`.
+//! The user that runs the server. PostgreSQL refuses to run as root, so root runs it as the owner of existing data, or
+//! as the user `postgres` or `nobody`.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write as _;

@@ -17,13 +17,13 @@ pub(super) const PID_FILE: &str = "postmaster.pid";
 /// Our file in the data directory with the role's password, mode 0600.
 const PASSWORD_FILE: &str = "people.password";
 
-/// Creates the database `$2` in the data directory `$1` with the program `$0`, in single-user mode, which needs neither a port
-/// nor a password.
+/// Creates the database `$2` in the data directory `$1` with the program `$0`, in single-user mode, which needs neither
+/// a port nor a password.
 const CREATE: &str = r#"echo "CREATE DATABASE $2;" | "$0" --single -D "$1" -c exit_on_error=on template1"#;
 
-/// Creates the data directory `data`, with the additional settings of a throw-away server, if it is for one. It is built in
-/// a sibling directory that is renamed at the end, so a killed process leaves no incomplete one. `lock` is the server's, held
-/// by the caller, and inherited by the programs started here.
+/// Creates the data directory `data`, with the additional settings of a throw-away server, if it is for one. It is
+/// built in a sibling directory that is renamed at the end, so a killed process leaves no incomplete one. `lock` is the
+/// server's, held by the caller, and inherited by the programs started here.
 pub(super) fn initialize(
     data: &Path,
     installation: &Installation,
@@ -50,8 +50,8 @@ pub(super) fn initialize(
     initdb.arg("--pgdata").arg(&new).arg("--pwfile").arg(&password);
     initdb.args(["--username", NAME, "--encoding", "UTF8", "--locale", "C"]);
     match throwaway {
-        // SCRAM costs an unoptimised client tens of milliseconds per connection. Over loopback, a plain-text password keeps
-        // other users out just as well.
+        // SCRAM costs an unoptimised client tens of milliseconds per connection. Over loopback, a plain-text password
+        // keeps other users out just as well.
         Some(_) => initdb.args(["--auth", "password", "--no-sync"]),
         None => initdb.args(["--auth", "scram-sha-256"]),
     };

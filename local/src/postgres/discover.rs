@@ -1,5 +1,5 @@
-//! Finding a PostgreSQL to run: in `PG_BINDIR`, through `pg_config`, on PATH, in the usual directories; else one that was
-//! fetched earlier or is fetched now.
+//! Finding a PostgreSQL to run: in `PG_BINDIR`, through `pg_config`, on PATH, in the usual directories; else one that
+//! was fetched earlier or is fetched now.
 
 use std::cmp::Reverse;
 use std::env;
@@ -95,8 +95,8 @@ impl Installation {
     }
 }
 
-/// The directory that `pg_config` names, and those of `postgres` on PATH, with links resolved: a link in /usr/local/bin may
-/// have no `initdb` beside it.
+/// The directory that `pg_config` names, and those of `postgres` on PATH, with links resolved: a link in /usr/local/bin
+/// may have no `initdb` beside it.
 fn programs_on_path() -> impl Iterator<Item = PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").output().ok();
     let named = output.and_then(|output| String::from_utf8(output.stdout).ok());

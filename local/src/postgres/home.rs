@@ -1,6 +1,7 @@
 //! The directory of a server: its locks, its port, and one data directory for each major version.
 //!
-//! Use is tracked with file locks (`flock`), which the kernel releases when their holders end, and never with process ids.
+//! Use is tracked with file locks (`flock`), which the kernel releases when their holders end, and never with process
+//! ids.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -15,8 +16,8 @@ use uuid::Uuid;
 use super::account::Account;
 use super::{Error, at};
 
-/// Where root keeps the data of projects whose directory the server's user cannot enter. Unlike the temporary directory,
-/// it survives a reboot.
+/// Where root keeps the data of projects whose directory the server's user cannot enter. Unlike the temporary
+/// directory, it survives a reboot.
 const FALLBACK_DIRECTORY: &str = "/var/lib/people-local";
 /// Name prefix of the directories of throw-away servers, in the system's temporary directory.
 const THROWAWAY_PREFIX: &str = "people-test-";
@@ -24,8 +25,8 @@ const THROWAWAY_PREFIX: &str = "people-test-";
 const HOLDER_LOCK: &str = "local.lock";
 /// Locked by every process of the server, which inherits it.
 pub(super) const SERVER_LOCK: &str = "server.lock";
-/// Ports to choose from. Below the ranges that Linux (from 32768) and macOS (from 49152) use for outgoing connections, so
-/// that the port is still free at the next start.
+/// Ports to choose from. Below the ranges that Linux (from 32768) and macOS (from 49152) use for outgoing connections,
+/// so that the port is still free at the next start.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// A directory, and the user that runs the server in it.

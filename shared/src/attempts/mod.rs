@@ -1,6 +1,6 @@
 //! Attempts: failed log-ins and registrations, counted in PostgreSQL so that neither a cold start nor a second instance
-//! forgets. Counts forget by themselves, one attempt after each interval of theirs. An attempt to log in is counted before
-//! the password is hashed and given back after a success, so that parallel guesses cannot outrun the count.
+//! forgets. Counts forget by themselves, one attempt after each interval of theirs. An attempt to log in is counted
+//! before the password is hashed and given back after a success, so that parallel guesses cannot outrun the count.
 
 mod counts;
 mod own;
@@ -49,16 +49,16 @@ pub struct Reservation {
     reserved_at: DateTime<Utc>,
     /// The userid was counted on wherever it is tried from, since its user is not known at this network.
     from_unknown_network: bool,
-    /// How often this userid had failed before. Attempts of other instances within the last 10 s are left out: it is not
-    /// known yet whether they fail.
+    /// How often this userid had failed before. Attempts of other instances within the last 10 s are left out: it is
+    /// not known yet whether they fail.
     pub failures: u32,
     /// What the stored hashes of all users are made with, for [`crate::password::Passwords::verify`]; none where it is
     /// known whose password is tried, and the work may tell.
     pub hash_kinds: Vec<String>,
 }
 
-/// Counts an attempt to log in and reads the user who is tried, in one round trip and by the same work whether there is one
-/// or not. `failed`: see [`OwnAttempts::reserve`].
+/// Counts an attempt to log in and reads the user who is tried, in one round trip and by the same work whether there is
+/// one or not. `failed`: see [`OwnAttempts::reserve`].
 ///
 /// # Errors
 /// The driver's.
@@ -306,8 +306,8 @@ pub async fn reserve_registration(
     })
 }
 
-/// Removes at most `most` of the rows that count nothing any more. How many it removed: fewer than `most` when no others
-/// are left, except those that are being counted on.
+/// Removes at most `most` of the rows that count nothing any more. How many it removed: fewer than `most` when no
+/// others are left, except those that are being counted on.
 ///
 /// # Errors
 /// The driver's.

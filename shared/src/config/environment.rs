@@ -129,8 +129,8 @@ fn without_driver_variables() {
     std::process::exit(1);
 }
 
-/// The endpoint of AWS, if it is not the default one: an emulator, or a VPC endpoint without private DNS. It is AWS's own
-/// variable, so it is read from the process, as the SDK reads the others.
+/// The endpoint of AWS, if it is not the default one: an emulator, or a VPC endpoint without private DNS. It is AWS's
+/// own variable, so it is read from the process, as the SDK reads the others.
 pub(crate) fn aws_endpoint_url() -> Option<String> {
     std::env::var("AWS_ENDPOINT_URL")
         .ok()

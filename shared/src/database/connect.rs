@@ -27,8 +27,8 @@ pub(super) fn statement_timeout(timeouts: Timeouts) -> String {
 }
 
 impl Database {
-    /// Connects before the first request, within a short time, so that it need not. If the database cannot be reached, startup
-    /// continues: the request will try again.
+    /// Connects before the first request, within a short time, so that it need not. If the database cannot be reached,
+    /// startup continues: the request will try again.
     ///
     /// # Errors
     /// When its secret was read but is invalid.
@@ -90,8 +90,8 @@ impl Database {
             Pooler::None => options.options([
                 ("statement_timeout", &*statement_timeout(self.timeouts)),
                 ("search_path", "pg_catalog,pg_temp"),
-                // A server that only reads refuses this, and so the connection (25001): after a failover the address may
-                // still lead to the former primary, which knows neither the newest sessions nor which have ended.
+                // A server that only reads refuses this, and so the connection (25001): after a failover the address
+                // may still lead to the former primary, which knows neither the newest sessions nor which have ended.
                 ("transaction_read_only", "off"),
             ]),
             // PgBouncer and RDS Proxy reject such options.

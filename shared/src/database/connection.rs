@@ -36,8 +36,8 @@ impl Connection {
     }
 }
 
-/// Delegates to the inner connection. Behind a pooler, statements are prepared without a name: a named one would outlive
-/// the transaction, on a server connection that another client gets next.
+/// Delegates to the inner connection. Behind a pooler, statements are prepared without a name: a named one would
+/// outlive the transaction, on a server connection that another client gets next.
 impl<'c> Executor<'c> for &'c mut Connection {
     type Database = Postgres;
 

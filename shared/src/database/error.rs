@@ -62,8 +62,8 @@ impl Failure {
         matches!(self.sqlstate().as_deref(), Some("0A000" | "26000" | "25006"))
     }
 
-    /// A conflict with another transaction: a serialization failure (40001) or a deadlock (40P01). Only 40003, of the same
-    /// class, leaves open whether the statement was committed.
+    /// A conflict with another transaction: a serialization failure (40001) or a deadlock (40P01). Only 40003, of the
+    /// same class, leaves open whether the statement was committed.
     pub(super) fn is_conflict(&self) -> bool {
         self.sqlstate()
             .is_some_and(|code| code.starts_with("40") && code != "40003")
@@ -84,7 +84,8 @@ impl Failure {
         self.needs_new_connection() || self.is_conflict() || self.is_shutdown()
     }
 
-    /// The failure may be temporary: the database starts, resumes, fails over (25: it only reads) or has no free connection.
+    /// The failure may be temporary: the database starts, resumes, fails over (25: it only reads) or has no free
+    /// connection.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Driver(sqlx::Error::Io(_)) => true,

@@ -15,8 +15,8 @@ pub(super) async fn one_at_a_time(connection: &mut PgConnection) -> Result<(), s
     Ok(())
 }
 
-/// Locks tables (given as SQL) exclusively. Waits at most `wait` in total: everybody who wants to use them after us, even
-/// to read, queues behind us.
+/// Locks tables (given as SQL) exclusively. Waits at most `wait` in total: everybody who wants to use them after us,
+/// even to read, queues behind us.
 pub(super) async fn exclusively(
     connection: &mut PgConnection,
     tables: &[String],

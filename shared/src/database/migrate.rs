@@ -1,4 +1,5 @@
-//! Migrations, and the application's roles: everything that is done as the owner of the schema. One run is one transaction.
+//! Migrations, and the application's roles: everything that is done as the owner of the schema. One run is one
+//! transaction.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -139,8 +140,9 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<Migrated, MigrationEr
     Migration::default().run(options).await
 }
 
-/// Settings for every statement of a run, whatever those of the role or the database. Names are looked up in `pg_catalog`
-/// only. Not startup options, which poolers reject; and prepared statements left by other clients of a pooler are removed.
+/// Settings for every statement of a run, whatever those of the role or the database. Names are looked up in
+/// `pg_catalog` only. Not startup options, which poolers reject; and prepared statements left by other clients of a
+/// pooler are removed.
 const SETTINGS: &str = "
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     DEALLOCATE ALL;
@@ -160,8 +162,8 @@ impl Migration<'_> {
     /// serializes runs.
     ///
     /// # Errors
-    /// When there are obstacles, a lock cannot be acquired, the database cannot be reached or a statement fails. Nothing has
-    /// changed then.
+    /// When there are obstacles, a lock cannot be acquired, the database cannot be reached or a statement fails.
+    /// Nothing has changed then.
     pub async fn run(&self, options: &PgConnectOptions) -> Result<Migrated, MigrationError> {
         let mut connection = connect_as_owner(options).await?;
         let mut transaction = connection.begin().await?;

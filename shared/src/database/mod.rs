@@ -1,8 +1,8 @@
 //! The database connections of an instance: few, kept between requests, and replaced when they die.
 //!
-//! sqlx's own pool pings every connection that is returned to it. That would be a round trip per request, which a function
-//! that is frozen between requests cannot afford. This one pings only connections that were idle for a while, and retries
-//! statements, if that is safe, when a connection turns out to be dead.
+//! sqlx's own pool pings every connection that is returned to it. That would be a round trip per request, which a
+//! function that is frozen between requests cannot afford. This one pings only connections that were idle for a while,
+//! and retries statements, if that is safe, when a connection turns out to be dead.
 
 mod adoption;
 mod connect;
@@ -75,11 +75,12 @@ impl Database {
         self.run(Kind::Read, arguments, statement).await
     }
 
-    /// Runs a statement that writes. It is sent a second time only if the server reports that it did not run or was rolled
-    /// back.
+    /// Runs a statement that writes. It is sent a second time only if the server reports that it did not run or was
+    /// rolled back.
     ///
     /// # Errors
-    /// [`DatabaseError::Unavailable`] within the remaining budget of the request. Whether it was written is then unknown.
+    /// [`DatabaseError::Unavailable`] within the remaining budget of the request. Whether it was written is then
+    /// unknown.
     pub async fn write<A: Sync, T>(
         &self,
         arguments: &A,

@@ -149,7 +149,8 @@ impl Members {
         self.errors.push(FieldError { field, message });
     }
 
-    /// As [`Members::finish`]. Returns `taken`, what the required members made together: `None` only if one was rejected.
+    /// As [`Members::finish`]. Returns `taken`, what the required members made together: `None` only if one was
+    /// rejected.
     ///
     /// # Errors
     /// [`Error::Refused`] with all rejected fields.

@@ -3,7 +3,8 @@
 //!
 //! Both payload formats (2.0 of an HTTP API, 1.0 of a REST API) are read by the same rules: a member is looked up under
 //! each of its names, a member of the wrong type counts as absent, and what no function needs (query string, cookies,
-//! forwarded protocol) is ignored. The conversion in `lambda_http` builds a URL from these, and panics if it is invalid.
+//! forwarded protocol) is ignored. The conversion in `lambda_http` builds a URL from these, and panics if it is
+//! invalid.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -317,8 +318,8 @@ fn header_map(json: &str) -> HeaderMap {
     headers
 }
 
-/// Adds a header with the string in `json`. One with an invalid value is added as unreadable, so that a second credential
-/// does not go unnoticed.
+/// Adds a header with the string in `json`. One with an invalid value is added as unreadable, so that a second
+/// credential does not go unnoticed.
 pub fn add_header(headers: &mut HeaderMap, name: HeaderName, json: &str) {
     let value = text(json).and_then(|text| HeaderValue::from_bytes(&text).ok());
     let unreadable = || HeaderValue::from_bytes(b"\xff").ok();

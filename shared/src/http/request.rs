@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::event::Gateway;
 
-/// The source address of a request, from the gateway or a trusted proxy; never from another header, which anyone can set.
+/// The source address of a request, from the gateway or a trusted proxy; never from another header, which anyone can
+/// set.
 #[must_use]
 pub fn source_address(request: &Request) -> Option<IpAddr> {
     Gateway::of(request).source_address

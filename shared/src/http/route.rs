@@ -29,8 +29,8 @@ struct Endpoint {
 }
 
 impl<S> Route<S> {
-    /// A route with the method and path of `D`: `#[utoipa::path]` on a handler `fn x` generates the type `__path_x`, so they
-    /// are written once, there.
+    /// A route with the method and path of `D`: `#[utoipa::path]` on a handler `fn x` generates the type `__path_x`, so
+    /// they are written once, there.
     #[must_use]
     pub const fn of<D: utoipa::Path>(handler: Handler<S>) -> Self {
         Self {

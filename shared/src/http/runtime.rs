@@ -65,8 +65,8 @@ pub struct Instance<S> {
 }
 
 impl<S: State> Instance<S> {
-    /// Sends logs to standard output, reads the settings and connects to the database. A missing or invalid setting ends the
-    /// process.
+    /// Sends logs to standard output, reads the settings and connects to the database. A missing or invalid setting
+    /// ends the process.
     pub async fn start() -> Self {
         telemetry::init(telemetry::standard_output);
         let instance = Self {
@@ -77,15 +77,16 @@ impl<S: State> Instance<S> {
             let _ = FUNCTION_VERSION.set(version.to_owned());
         }
         match instance.state().await {
-            // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen, with
-            // anything that still runs beside the poll.
+            // Before the first poll of the runtime: once it is polled and no event is waiting, the instance is frozen,
+            // with anything that still runs beside the poll.
             Ok(state) => {
                 if let Err(error) = state.database().connect_ahead().await {
                     cannot_start(&error);
                 }
             }
             Err(error @ StartError::Config(_)) => cannot_start(&error),
-            // A failed startup would be a bare 500 from the gateway. So it starts, and each request retries or is a 503.
+            // A failed startup would be a bare 500 from the gateway. So it starts, and each request retries or is a
+            // 503.
             Err(error @ StartError::Aws(_)) => tracing::error!(%error, "started without its secrets"),
         }
         instance
@@ -182,7 +183,8 @@ pub async fn answer(
     reply.into_response(&request_id, headers)
 }
 
-/// Turns the outcome of a request, or a panic, into a reply and a line in the log, within the time that a request may take.
+/// Turns the outcome of a request, or a panic, into a reply and a line in the log, within the time that a request may
+/// take.
 pub async fn observe(
     route: &str,
     request: &Request,

@@ -10,14 +10,14 @@ use secrecy::ExposeSecret as _;
 use super::event::Gateway;
 use crate::config::TrustedProxy;
 
-/// The header in which the distribution sends `TRUSTED_PROXY_SECRET`: a custom origin header, which replaces a header of
-/// that name sent by a client.
+/// The header in which the distribution sends `TRUSTED_PROXY_SECRET`: a custom origin header, which replaces a header
+/// of that name sent by a client.
 const SECRET_HEADER: &str = "x-origin-verify";
 /// Address and port of the client, set by `CloudFront`.
 const VIEWER_ADDRESS: &str = "cloudfront-viewer-address";
 
-/// Sets the source address of `request` to the one that the trusted proxy states, if it came through the proxy. Otherwise,
-/// or if the proxy states no valid address, that of the gateway is kept.
+/// Sets the source address of `request` to the one that the trusted proxy states, if it came through the proxy.
+/// Otherwise, or if the proxy states no valid address, that of the gateway is kept.
 pub fn resolve_source_address(proxy: &TrustedProxy, request: &mut Request) {
     let TrustedProxy::CloudFront(secret) = proxy else {
         return;

@@ -1,9 +1,9 @@
-//! Links in mails: each opens one page of the application and carries a token in its fragment. A token is a MAC over the
-//! state of the account that ends it, so that no token is stored: a new password, a new address or a new hash of the same
-//! password makes another state.
+//! Links in mails: each opens one page of the application and carries a token in its fragment. A token is a MAC over
+//! the state of the account that ends it, so that no token is stored: a new password, a new address or a new hash of
+//! the same password makes another state.
 //!
-//! `base64url(user_id ‖ time ‖ … ‖ tag)`, unpadded (RFC 4648 §5). Neither the database nor the key alone is enough to make
-//! one for an account that has a password, since its hash is part of what is signed.
+//! `base64url(user_id ‖ time ‖ … ‖ tag)`, unpadded (RFC 4648 §5). Neither the database nor the key alone is enough to
+//! make one for an account that has a password, since its hash is part of what is signed.
 
 #[cfg(test)]
 mod tests;
@@ -78,7 +78,8 @@ pub struct LinkState {
 #[error("not a valid link")]
 pub struct InvalidLink;
 
-/// The keys that links are signed with: derived from those of access tokens, so that a token of one kind is none of the other.
+/// The keys that links are signed with: derived from those of access tokens, so that a token of one kind is none of the
+/// other.
 pub struct LinkKeys {
     current: hmac::Key,
     previous: Option<hmac::Key>,
@@ -94,7 +95,8 @@ impl LinkKeys {
         }
     }
 
-    /// A token that sets a password, for a mail that was asked for at `asked_at`. The same request makes the same token.
+    /// A token that sets a password, for a mail that was asked for at `asked_at`. The same request makes the same
+    /// token.
     #[must_use]
     pub fn password_token(&self, purpose: Purpose, state: &LinkState, asked_at: DateTime<Utc>) -> String {
         let time = seconds(asked_at);
@@ -313,7 +315,8 @@ fn hash(state: &LinkState) -> Option<&[u8]> {
     hash.map(|hash| hash.expose_secret().as_bytes())
 }
 
-/// Each part with its length before it, so that no two lists of parts are one message. An absent one differs from an empty one.
+/// Each part with its length before it, so that no two lists of parts are one message. An absent one differs from an
+/// empty one.
 fn message(parts: &[Option<&[u8]>]) -> Vec<u8> {
     let mut message = Vec::new();
     for part in parts {

@@ -130,8 +130,8 @@ impl Hasher {
         Output::new(&hash).map_err(|_| HashError::Argon2(argon2::Error::OutputTooLong))
     }
 
-    /// bcrypt as the Python back end used it: over the first 72 bytes as typed, without normalization. A password that NFC
-    /// changes is tried in both forms, since people log in from other systems than the one they registered on.
+    /// bcrypt as the Python back end used it: over the first 72 bytes as typed, without normalization. A password that
+    /// NFC changes is tried in both forms, since people log in from other systems than the one they registered on.
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests record the work"))]
     fn bcrypt_verifies(&self, password: &Password, stored: &str) -> bool {
         #[cfg(test)]

@@ -114,8 +114,8 @@ impl Kind {
     }
 }
 
-/// The kinds that a failed attempt computes, each once: the current one, then those `in_use`, cheapest first, as long as
-/// their total is within [`MAX_DUMMY_WORK`].
+/// The kinds that a failed attempt computes, each once: the current one, then those `in_use`, cheapest first, as long
+/// as their total is within [`MAX_DUMMY_WORK`].
 pub(super) fn kinds_to_compute(current: Kind, in_use: &[String]) -> Vec<Kind> {
     let mut others: Vec<Kind> = in_use.iter().filter_map(|kind| Kind::parse(kind)).collect();
     others.sort_by_key(|kind| kind.work());

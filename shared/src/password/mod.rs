@@ -52,8 +52,8 @@ impl Password {
     }
 }
 
-/// Whether a hash from elsewhere could verify a password here: of Argon2id (a PHC string) or bcrypt, well-formed and within
-/// the limits.
+/// Whether a hash from elsewhere could verify a password here: of Argon2id (a PHC string) or bcrypt, well-formed and
+/// within the limits.
 #[must_use]
 pub fn is_usable_hash(hash: &str) -> bool {
     Stored::parse(hash).is_some()
@@ -88,8 +88,8 @@ pub enum Verdict {
     Wrong,
 }
 
-/// Hashes and verifies off the async thread, as many at a time as there are processors, each in a buffer that is reused:
-/// otherwise page faults are a third of the work and the heap grows with every hash.
+/// Hashes and verifies off the async thread, as many at a time as there are processors, each in a buffer that is
+/// reused: otherwise page faults are a third of the work and the heap grows with every hash.
 pub struct Passwords {
     hasher: Arc<Hasher>,
     permits: Arc<Semaphore>,
@@ -121,9 +121,9 @@ impl Passwords {
         self.off_thread(move |hasher| hasher.hash(&password)).await
     }
 
-    /// Compares a password with a stored hash; without a usable hash the verdict is `Wrong`. Every `Wrong` takes the same
-    /// work, one hash of the current kind and one of each of `kinds_in_use`: otherwise the time would reveal whose hash is
-    /// of which kind, and who has none.
+    /// Compares a password with a stored hash; without a usable hash the verdict is `Wrong`. Every `Wrong` takes the
+    /// same work, one hash of the current kind and one of each of `kinds_in_use`: otherwise the time would reveal whose
+    /// hash is of which kind, and who has none.
     ///
     /// # Errors
     /// When the machine fails; never because of the password or the stored hash.
@@ -137,7 +137,8 @@ impl Passwords {
             .await
     }
 
-    /// The permit moves with the work: a client that disconnects does not let another hash start before this one has ended.
+    /// The permit moves with the work: a client that disconnects does not let another hash start before this one has
+    /// ended.
     async fn off_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,

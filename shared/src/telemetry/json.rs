@@ -14,7 +14,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// A layer that writes the lines to `W`: time, level, the fields of the event, and as `span` those of the innermost span.
+/// A layer that writes the lines to `W`: time, level, the fields of the event, and as `span` those of the innermost
+/// span.
 pub struct JsonLog<W>(pub W);
 
 /// Members of a JSON object, without its braces. The writer escapes names and values.

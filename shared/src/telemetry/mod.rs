@@ -1,5 +1,5 @@
-//! Logs: one JSON object per line. Values are escaped by the JSON writer, so client input cannot start a new line or add a
-//! member; besides, none of it is logged except the source address.
+//! Logs: one JSON object per line. Values are escaped by the JSON writer, so client input cannot start a new line or
+//! add a member; besides, none of it is logged except the source address.
 
 mod json;
 
@@ -46,8 +46,8 @@ pub fn subscriber(
         .with(filter_fn(is_logged).with_max_level_hint(LevelFilter::INFO))
 }
 
-/// The driver logs notices of the server, which may quote any value; the runtime logs a failed invocation. Errors are logged
-/// by us, once.
+/// The driver logs notices of the server, which may quote any value; the runtime logs a failed invocation. Errors are
+/// logged by us, once.
 fn is_logged(metadata: &Metadata) -> bool {
     *metadata.level() <= LevelFilter::INFO
         && !["sqlx", "lambda_runtime::layers::panic"]
@@ -79,7 +79,8 @@ impl LoginWay {
     }
 }
 
-/// Security events, named after OWASP's logging vocabulary. Request id and source address are in the span of the request.
+/// Security events, named after OWASP's logging vocabulary. Request id and source address are in the span of the
+/// request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecurityEvent {
     /// `authn_login_success`

@@ -55,9 +55,10 @@ pub async fn find_by_link(
     }))
 }
 
-/// Sets the password of an account that is still in the `state` for which a link was valid. Its address counts as verified,
-/// since the mail arrived there. Ends all its sessions, as [`super::set_password`] does, clears the counts of its userid, and
-/// adds the notice to the owner to the outbox. `false` when the state is another: then nothing was changed.
+/// Sets the password of an account that is still in the `state` for which a link was valid. Its address counts as
+/// verified, since the mail arrived there. Ends all its sessions, as [`super::set_password`] does, clears the counts of
+/// its userid, and adds the notice to the owner to the outbox. `false` when the state is another: then nothing was
+/// changed.
 ///
 /// # Errors
 /// The driver's.
@@ -105,8 +106,8 @@ pub async fn set_password_by_link(
 }
 
 /// Makes `address` the verified one of an account whose password is that of `state`, and whose address has been changed
-/// `email_version` times, or once more, to this one: then this is a repetition, and changes nothing. Adds the notice to a
-/// former address to the outbox. `false` when the account is in another state: then nothing was changed.
+/// `email_version` times, or once more, to this one: then this is a repetition, and changes nothing. Adds the notice to
+/// a former address to the outbox. `false` when the account is in another state: then nothing was changed.
 ///
 /// # Errors
 /// The driver's.

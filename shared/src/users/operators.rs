@@ -143,10 +143,11 @@ pub async fn set_disabled(
     Ok(changed.rows_affected() == 1)
 }
 
-/// Ends all sessions of a user, and those that are being opened. The password stays. `false` when there is no such user.
+/// Ends all sessions of a user, and those that are being opened. The password stays. `false` when there is no such
+/// user.
 ///
-/// The new version ends the sessions, however many there are; at most 1,000 are also marked as logged out, for readers of
-/// the table.
+/// The new version ends the sessions, however many there are; at most 1,000 are also marked as logged out, for readers
+/// of the table.
 ///
 /// # Errors
 /// The driver's.
@@ -295,8 +296,8 @@ pub struct Invited {
     pub email: String,
 }
 
-/// Writes a user without a password, and asks for the mail with a link that sets the first one. `None` when the userid is
-/// taken.
+/// Writes a user without a password, and asks for the mail with a link that sets the first one. `None` when the userid
+/// is taken.
 ///
 /// # Errors
 /// The driver's.
@@ -366,8 +367,8 @@ pub async fn import(
     users: &str,
     dry_run: bool,
 ) -> Result<Option<Import>, sqlx::Error> {
-    // Sub-selects rather than joins, which would scan the table. In the order of userids: concurrent imports of the same users
-    // wait for each other instead of making a deadlock.
+    // Sub-selects rather than joins, which would scan the table. In the order of userids: concurrent imports of the
+    // same users wait for each other instead of making a deadlock.
     let row = sqlx::query!(
         r#"
         WITH given AS MATERIALIZED (

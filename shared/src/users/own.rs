@@ -119,8 +119,8 @@ impl OwnChange {
 /// the one of `password_version`. Gives the reserved attempt back, ends the user's other sessions, and adds the notice
 /// to the owner to the outbox.
 ///
-/// The new version ends the sessions, however many there are; at most 1,000 are also marked as logged out, for readers of
-/// the table.
+/// The new version ends the sessions, however many there are; at most 1,000 are also marked as logged out, for readers
+/// of the table.
 ///
 /// # Errors
 /// The driver's.
@@ -222,9 +222,9 @@ pub async fn ask_email(
     Ok(OwnChange::of(row.live, row.done))
 }
 
-/// Deletes the user of the live session that `token` belongs to, with all sessions, if the password is still the one that
-/// was verified. Gives the reserved attempt back, and adds the notice to the former address and the event for other services
-/// to the outbox.
+/// Deletes the user of the live session that `token` belongs to, with all sessions, if the password is still the one
+/// that was verified. Gives the reserved attempt back, and adds the notice to the former address and the event for
+/// other services to the outbox.
 ///
 /// # Errors
 /// The driver's.

@@ -39,8 +39,8 @@ struct RuntimeApi {
 }
 
 impl Instance {
-    /// Starts a function with a waiting event. Also returns the milliseconds from exec to the first poll and to the first
-    /// response.
+    /// Starts a function with a waiting event. Also returns the milliseconds from exec to the first poll and to the
+    /// first response.
     pub async fn start(name: &str, settings: &[(&str, &str)], event: &str) -> (Self, f64, f64) {
         let (mut instance, started) = Self::spawn(name, settings, Some(event)).await;
         let polled = instance.poll().await;

@@ -1,8 +1,8 @@
 //! `cargo bench --bench figures`: what a request costs, each figure with a baseline from the same run. Machines differ
 //! and are noisy, so only the ratios count. Prints a table and writes `target/figures.json`. Asserts nothing.
 //!
-//! After `--`: names of parts (`size start latency wire instructions memory`) to run only these; `--quick` for a tenth of
-//! the samples; `--compare FILE` to show the ratios of a saved `figures.json` as well.
+//! After `--`: names of parts (`size start latency wire instructions memory`) to run only these; `--quick` for a tenth
+//! of the samples; `--compare FILE` to show the ratios of a saved `figures.json` as well.
 
 #[path = "../../contract/harness.rs"]
 #[expect(dead_code, reason = "what only the tests use")]
@@ -98,8 +98,8 @@ fn binary(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
 
-/// Builds `hello` and these functions, each in the directory of its package, like a deployment, so that features required
-/// by other packages are not enabled.
+/// Builds `hello` and these functions, each in the directory of its package, like a deployment, so that features
+/// required by other packages are not enabled.
 fn build(functions: &[&str]) {
     for (package, names) in [("tests/benches/hello", &["hello"][..]), ("functions", functions)] {
         let status = Command::new(env!("CARGO"))

@@ -53,7 +53,8 @@ from backends import (
 CLIENTS = [1, 8, 64]
 # The number of clients for which the CPU time per response is shown.
 CPU_TIME_CLIENTS = 8
-# More than the clients, so that two of them hardly ever log in as the same user; what one address may register in an hour.
+# More than the clients, so that two of them hardly ever log in as the same user; what one address may register in an
+# hour.
 USERS = 96
 # Of each round, without the first one after the installation.
 STARTS = 3

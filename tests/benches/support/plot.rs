@@ -11,8 +11,8 @@ pub struct Picture {
     pub panels: Vec<Panel>,
 }
 
-/// One chart. The horizontal axis is logarithmic with ticks at the measured values, the vertical one is linear from 0 or
-/// logarithmic.
+/// One chart. The horizontal axis is logarithmic with ticks at the measured values, the vertical one is linear from 0
+/// or logarithmic.
 pub struct Panel {
     pub title: String,
     pub x_label: &'static str,

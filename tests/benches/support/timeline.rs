@@ -1,4 +1,5 @@
-//! Charts of what happened over time, one below the other, on a white background so that they are readable in dark mode.
+//! Charts of what happened over time, one below the other, on a white background so that they are readable in dark
+//! mode.
 
 use std::path::Path;
 

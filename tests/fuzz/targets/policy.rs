@@ -1,4 +1,5 @@
-//! Fields of a registration: each userid has one canonical form, and accepted values satisfy what they were checked for.
+//! Fields of a registration: each userid has one canonical form, and accepted values satisfy what they were checked
+//! for.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -92,8 +92,8 @@ pub(super) async fn read(connection: &mut PgConnection, table: Oid) -> Result<Ve
 const TIME: &str = r"'^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.]\d{1,6})?)?( ?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?))?)?$'";
 /// Every notation of a UUID that the server accepts.
 const UUID: &str = r"'^(([0-9a-f]{4}-?){7}[0-9a-f]{4}|[{]([0-9a-f]{4}-?){7}[0-9a-f]{4}[}])$'";
-/// The SQL condition for hashes that do not verify (see `Stored::parse` in shared/src/password); not for a missing hash.
-/// Avoids counted repetitions in regular expressions, which take 70 µs a row.
+/// The SQL condition for hashes that do not verify (see `Stored::parse` in shared/src/password); not for a missing
+/// hash. Avoids counted repetitions in regular expressions, which take 70 µs a row.
 fn unknown_hash(hash: &str) -> String {
     format!(
         "NOT ({hash} = '' OR {hash} LIKE '$argon2id$%' OR {hash} LIKE '$2_$__$%' AND length({hash}) = 60 \

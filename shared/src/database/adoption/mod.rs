@@ -1,7 +1,7 @@
 //! Adoption: converts the tables of an earlier back end to ours, before the migrations create what is still missing.
 //!
-//! With the tables locked, the catalogue and the rows are checked for everything that could prevent it. Only if nothing is
-//! found is anything changed.
+//! With the tables locked, the catalogue and the rows are checked for everything that could prevent it. Only if nothing
+//! is found is anything changed.
 
 mod apply;
 mod columns;

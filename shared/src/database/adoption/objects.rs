@@ -257,8 +257,8 @@ async fn dependents(
     Ok(())
 }
 
-/// What may reject or change rows that the service writes: triggers, rules, row security, and mandatory columns other than
-/// `ours`. `label` is the name of `table` in SQL.
+/// What may reject or change rows that the service writes: triggers, rules, row security, and mandatory columns other
+/// than `ours`. `label` is the name of `table` in SQL.
 pub(in crate::database) async fn refusing(
     connection: &mut PgConnection,
     table: Oid,

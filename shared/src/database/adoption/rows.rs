@@ -89,8 +89,8 @@ pub(super) async fn repeated_keys(
 }
 
 /// The SQL expression that converts a user name to a userid: NFKC, lower case, NFKC, like
-/// [`crate::users::UserId::canonical`]; a test compares the two for every character. `icu`: whether to handle characters
-/// beyond ASCII, for which the server needs ICU.
+/// [`crate::users::UserId::canonical`]; a test compares the two for every character. `icu`: whether to handle
+/// characters beyond ASCII, for which the server needs ICU.
 #[must_use]
 pub fn canonical(name: &str, icu: bool) -> String {
     let ascii = format!("lower({name} COLLATE \"C\") COLLATE \"C\"");
