@@ -11,7 +11,7 @@ from samtranslator.plugins.globals.globals import Globals
 from samtranslator.yaml_helper import yaml_parse
 
 FUNCTION = "AWS::Serverless::Function"
-# What `people` adds to the template, for the next release: AWS ignores it.
+# What a release adds to the template, for the next one: AWS ignores it.
 METADATA = "People"
 # Properties that SAM turns into something else than the Lambda function. They do not make a new version, so with the
 # stack they take effect at once: a new route exists before the code behind it, and alarms before the traffic shifts.
@@ -298,7 +298,7 @@ def code_of(new, name, deployed):
 
 
 def previous_code(deployed, name):
-    """What `--back` goes to, and which build that is."""
+    """What `--code before` goes to, and which build that is."""
     previous = about(deployed).get("Functions", {}).get(name, {}).get("Previous")
     if not previous:
         raise Refused(f"it is not recorded what {name} was before: name a version with --code")

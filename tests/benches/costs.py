@@ -56,7 +56,7 @@ def service(month, data):
         "functions, requests": requests / 1e6 * price["invocation"],
         "functions, time": gb_seconds * price["duration"],
         "logs": requests * log_gb * price["logs"],
-        f"{counts['alarms']} alarms, {counts['metrics']} metrics": counts["alarms"] * price["alarm"]
+        f"alarms (priced as {counts['alarms']}), {counts['metrics']} metrics": counts["alarms"] * price["alarm"]
         + counts["metrics"] * price["metric"],
         f"{counts['secrets']} secrets, and reading them": counts["secrets"] * price["secret"]
         + cold * functions["secrets_per_cold_start"] / 1e6 * price["secret_read"],

@@ -388,6 +388,13 @@ class Template(unittest.TestCase):
             self.assertEqual(sorted(found), sorted(expected), name)
 
     @with_each_database
+    def test_verify_invokes_only_functions_that_shift_traffic(self, stack):
+        # Of the others there is no version but this.
+        denied = [statement["Resource"] for resource, statement in self.statements(stack)
+                  if resource == "VerifyPolicy" and statement["Effect"] == "Deny"]
+        self.assertEqual(denied, [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-*:$LATEST"])
+
+    @with_each_database
     def test_roles_can_be_assumed_by_their_service_only(self, stack):
         for name, role in stack.nested("Roles").of_type("AWS::IAM::Role").items():
             statement, = role["AssumeRolePolicyDocument"]["Statement"]
