@@ -1,4 +1,4 @@
--- Users. Where an earlier back end's table has been adopted (shared/src/database/adoption.rs), it has this shape already.
+-- Users. Where an earlier back end's table has been adopted (shared/src/database/adoption), it has this shape already.
 DO $$
 BEGIN
     -- Not CREATE SCHEMA IF NOT EXISTS: that asks for a right on the database even where the schema is there.
@@ -25,4 +25,4 @@ CREATE TABLE IF NOT EXISTS people."user" (
 
 -- Fails on a table that was not adopted.
 COMMENT ON COLUMN people."user".userid IS
-    'What people type to log in, canonical: NFKC, lower case, NFKC, as shared/src/users.rs makes it.';
+    'What people type to log in, canonical: NFKC, lower case, NFKC, as shared/src/users makes it.';

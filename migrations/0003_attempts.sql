@@ -66,15 +66,16 @@ CREATE TABLE people.known_network (
 -- For the removal of old rows.
 CREATE INDEX known_network_last_login_idx ON people.known_network (last_login);
 
--- Counts an attempt on each of `keys`, or on none of them. `free[i]` failures of `keys[i]` have no consequence; then one
--- has to wait 1 s after the last, 2 s after the next, doubling, up to 900 s. A key that is not `counted` is locked and
--- otherwise ignored, so that the work does not tell. `failed`: attempts that the caller knows to have failed.
+-- Counts an attempt on each of `keys`, or on none of them. `free[i]` failures of `keys[i]` have no consequence; then
+-- one has to wait 1 s after the last, 2 s after the next, doubling, up to 900 s. A key that is not `counted` is locked
+-- and otherwise ignored, so that the work does not tell. `failed`: attempts that the caller knows to have failed.
 --
--- An attempt occupies its place from now on. It is in flight until it is given back, until its caller says that it failed,
--- or for 10 s, which no request outlives: if it was not given back by then, it failed, or its process was killed.
+-- An attempt occupies its place from now on. It is in flight until it is given back, until its caller says that it
+-- failed, or for 10 s, which no request outlives: if it was not given back by then, it failed, or its process was
+-- killed.
 --
--- `retry_after`: whole seconds to wait; null when the attempt was counted. `only_in_flight`: then only attempts in flight
--- are in its way. `failures`: the most that had failed before on any of the first two keys, as far as is known.
+-- `retry_after`: whole seconds to wait; null when the attempt was counted. `only_in_flight`: then only attempts in
+-- flight are in its way. `failures`: the most that had failed before on any of the first two keys, as far as is known.
 -- `reserved_at`: what `people.give_back_attempt` takes.
 CREATE FUNCTION people.reserve_attempt(
     keys bytea[], free integer[], forget_after interval[], counted boolean[], failed timestamptz[],
@@ -173,7 +174,8 @@ DECLARE
     now timestamptz;
     free_at timestamptz;
 BEGIN
-    -- Here `failed_at` is the time of the last request: what is later than now was written before the clock was set back.
+    -- Here `failed_at` is the time of the last request: what is later than now was written before the clock was set
+    -- back.
     INSERT INTO people.attempt AS a (key, forgotten_at, failed_at) VALUES (key, 'epoch', 'epoch')
     ON CONFLICT ON CONSTRAINT attempt_pkey DO UPDATE SET
         forgotten_at = a.forgotten_at - greatest(a.failed_at - clock_timestamp(), interval '0'),

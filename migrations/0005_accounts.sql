@@ -1,5 +1,5 @@
--- What people do with their own account: change the password, look at sessions and end them, delete it; what operators do
--- with an account; and what is to be sent about it. Only adds: code that knows nothing of it goes on.
+-- What people do with their own account: change the password, look at sessions and end them, delete it; what operators
+-- do with an account; and what is to be sent about it. Only adds: code that knows nothing of it goes on.
 ALTER TABLE people."user"
     -- Counted up by each new password, not by a new hash of the same one. A session counts only while it has its user's
     -- number: a new password ends the other sessions however many there are, and those that are being opened meanwhile.
@@ -11,7 +11,7 @@ ALTER TABLE people."user"
     ADD COLUMN disabled_at timestamptz,
     -- What they mean is the application's.
     ADD COLUMN roles text[] NOT NULL DEFAULT '{}'
-        CONSTRAINT user_roles_check CHECK (cardinality(roles) <= 16);
+        CONSTRAINT user_roles_check CHECK (cardinality(roles) <= 16 AND array_position(roles, NULL) IS NULL);
 
 ALTER TABLE people.user_session
     -- The user's, when the session was opened or the password was changed in it.
@@ -28,9 +28,9 @@ ALTER TABLE people.user_session SET (fillfactor = 90);
 -- The sessions of a user that may be live: to list them, and to end them without looking at those that are over.
 CREATE INDEX user_session_open_idx ON people.user_session (user_id, expires_at) WHERE logout_time IS NULL;
 
--- Live sessions. How long one may be idle is a setting, and not in here. `FOR NO KEY UPDATE` locks the rows of both tables in
--- the order in which they stand here: the user's first, like everybody. What is no part of the condition is left out of the
--- user's: the type of a column that a view has cannot be changed.
+-- Live sessions. How long one may be idle is a setting, and not in here. `FOR NO KEY UPDATE` locks the rows of both
+-- tables in the order in which they stand here: the user's first, like everybody. What is no part of the condition is
+-- left out of the user's: the type of a column that a view has cannot be changed.
 CREATE VIEW people.live_session AS
 SELECT s.session_id, s.user_id, s.token, s.login_time, s.expires_at, s.last_seen, s.user_agent, s.address, s.password_version
 FROM people."user" AS u

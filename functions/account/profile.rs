@@ -19,8 +19,8 @@ struct Updated {
 /// The members of the body, for the OpenAPI description.
 #[derive(ToSchema)]
 #[schema(
-    description = "A merge patch: absent members are kept, null or blank ones are cleared. `userid`, `email`, `password` and \
-        `roles` are rejected, whatever their values. Other members are ignored."
+    description = "A merge patch: absent members are kept; null, an empty string and, but for `user_name`, blank ones clear \
+        them. `userid`, `email`, `password` and `roles` are rejected, whatever their values. Other members are ignored."
 )]
 #[expect(dead_code, reason = "describes")]
 struct ProfilePatch {

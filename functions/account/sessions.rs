@@ -76,10 +76,12 @@ pub async fn end_others(
         })
         .await?
         .ok_or_else(|| not_live(&token))?;
-    SecurityEvent::TokenRevoked {
-        user_id: token.claims.sub,
+    if ended.ended > 0 {
+        SecurityEvent::TokenRevoked {
+            user_id: token.claims.sub,
+        }
+        .log();
     }
-    .log();
     Reply::success(ended)
 }
 

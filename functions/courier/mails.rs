@@ -7,6 +7,7 @@ use aws_sdk_sesv2::error::{BuildError, ProvideErrorMetadata as _};
 use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message};
 use serde::Deserialize;
 use shared::aws::SdkConfig;
+use shared::users::is_plain_address;
 
 use super::delivery::{Outcome, Problem};
 
@@ -86,13 +87,6 @@ fn content(mail: &Mail) -> Result<EmailContent, BuildError> {
         .body(body)
         .build();
     Ok(EmailContent::builder().simple(message).build())
-}
-
-/// Whether SES can understand this only as one address, without a name: it has none of the special characters of RFC
-/// 5322, section 3.2.3. Otherwise a user whose address is `Call 555 now <somebody@example.com>` could have that sent to
-/// somebody.
-fn is_plain_address(text: &str) -> bool {
-    !text.contains(|c: char| c.is_whitespace() || c.is_control() || "()<>[]:;,\\\"".contains(c))
 }
 
 fn address_of(sender: &str) -> &str {

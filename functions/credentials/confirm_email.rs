@@ -53,7 +53,7 @@ pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result
     token
         .verify(&app.links, &account.state, account.now)
         .map_err(|_| invalid(Some(user_id)))?;
-    let confirmed = app
+    let changed = app
         .database
         .write(&(account.state, token), |connection, (state, token)| {
             Box::pin(users::confirm_email(
@@ -63,11 +63,11 @@ pub async fn handle(app: &App, request: &Request, _now: DateTime<Utc>) -> Result
                 token.email_version(),
             ))
         })
-        .await?;
-    if !confirmed {
-        return Err(invalid(Some(user_id)));
+        .await?
+        .ok_or_else(|| invalid(Some(user_id)))?;
+    if changed {
+        SecurityEvent::UserUpdated { user_id }.log();
     }
-    SecurityEvent::UserUpdated { user_id }.log();
     Reply::success(())
 }
 

@@ -19,7 +19,7 @@ Settings are environment variables, or lines NAME=value in a file .env beside Ca
   PORT=3000, HOST=127.0.0.1             address to listen on
   DATABASE_URL=postgres://…             another database; add ?sslmode=disable if its server has no TLS
   CORS_ALLOWED_ORIGINS=https://…,…      instead of any port of localhost, 127.0.0.1 and [::1]
-  PG_BINDIR=/usr/lib/postgresql/15/bin  PostgreSQL to run
+  PG_BINDIR=/usr/lib/postgresql/15/bin  PostgreSQL to run (not from .env)
 README.md lists all of them.
 ";
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body as AxumBody, BodyDataStream};
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, RawPathParams, Request as AxumRequest, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Method, header};
@@ -68,12 +69,15 @@ pub fn router(app: Arc<App>) -> Router {
 fn routes(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in functions::routes() {
-        let serve = move |State(app): State<Arc<App>>, parameters: RawPathParams, request: AxumRequest| async move {
+        let serve = move |State(app): State<Arc<App>>,
+                          parameters: Result<RawPathParams, RawPathParamsRejection>,
+                          request: AxumRequest| async move {
             match with_body(request).await {
                 Ok(mut request) => {
                     if let Some(gateway) = request.extensions_mut().get_mut::<Gateway>() {
+                        // Without those that are not UTF-8, which no gateway's event can contain.
+                        let parameters = parameters.iter().flatten();
                         gateway.path_parameters = parameters
-                            .iter()
                             .map(|(name, value)| (name.to_owned(), value.to_owned()))
                             .collect();
                     }

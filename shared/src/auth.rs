@@ -59,8 +59,8 @@ impl Authenticator {
         Ok(session.user)
     }
 
-    /// Notes that the session of `token` is used. That this fails, on a server that only reads, must not fail the
-    /// request.
+    /// Notes that the session of `token` is used. That this fails, in a database that only reads, must not fail
+    /// the request.
     pub async fn note_seen(&self, token: &VerifiedToken) {
         let noted = self.database.write(&token.claims.jti, |connection, session_id| {
             Box::pin(sessions::note_seen(connection, *session_id))

@@ -1,5 +1,6 @@
 //! What the functions have in common. Dependencies point one way:
-//! functions → `http`, `auth`, `error` → `users`, `sessions`, `attempts`, `password`, `token`, `links` → `database`.
+//! functions → `http`, `auth`, `error` → `users`, `sessions`, `attempts`, `password`, `token`, `links`, `outbox` →
+//! `database`.
 
 pub mod app;
 pub mod attempts;

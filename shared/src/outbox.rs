@@ -25,7 +25,7 @@ pub enum Asked {
 
 /// Asks for a mail with a link that sets a new password, for whom `account` means: a userid, or an address. Nobody is
 /// looked up, so the work is the same whoever that is. Counts the request on `source`, if there is a count; and of
-/// those for the same account, sends at most three an hour.
+/// those for the same typed account, sends at most three at once, then one per 20 minutes.
 ///
 /// # Errors
 /// The driver's.
@@ -126,8 +126,9 @@ pub struct Taken {
 /// The driver's.
 pub async fn take(executor: impl PgExecutor<'_>) -> Result<Taken, sqlx::Error> {
     // The rows of the outbox are locked first, and skipped where they are locked: nobody waits for them. Then counts,
-    // in the order of their keys. An address is looked up as it was typed, in lower case: it is stored that way by the
-    // request.
+    // in the order of their keys. An address is looked up in the canonical form of what was typed, which the request
+    // has stored: one that is stored in another form, beyond ASCII, is not found, and no mail could be sent to it
+    // either.
     let rows = sqlx::query!(
         r#"
         WITH due AS MATERIALIZED (
@@ -162,10 +163,10 @@ pub async fn take(executor: impl PgExecutor<'_>) -> Result<Taken, sqlx::Error> {
             ) AS u ON true
             WHERE (d.asked_at > now() - interval '1 day' OR d.kind = 'user_deleted')
               AND CASE d.kind
-                      WHEN 'reset' THEN u.email IS NOT NULL AND u.disabled_at IS NULL
-                      WHEN 'invite' THEN u.email IS NOT NULL AND u.disabled_at IS NULL AND u.password_hash IS NULL
+                      WHEN 'reset' THEN u.email <> '' AND u.disabled_at IS NULL
+                      WHEN 'invite' THEN u.email <> '' AND u.disabled_at IS NULL AND u.password_hash IS NULL
                       WHEN 'email' THEN u.user_id IS NOT NULL AND u.disabled_at IS NULL
-                      ELSE d.address IS NOT NULL
+                      ELSE d.address <> ''
                   END
         ), sums AS MATERIALIZED (
             SELECT d.outbox_id, count(m.mail) AS mails,
@@ -179,7 +180,7 @@ pub async fn take(executor: impl PgExecutor<'_>) -> Result<Taken, sqlx::Error> {
         ), counted AS MATERIALIZED (
             SELECT c.mail, people.reserve_place(c.key, 10, interval '6 minutes') IS NULL AS allowed
             FROM (
-                SELECT m.mail, sha256('recipient\000'::bytea || convert_to(lower(m.recipient), 'UTF8')) AS key
+                SELECT m.mail, sha256(E'recipient\\000'::bytea || convert_to(lower(m.recipient), 'UTF8')) AS key
                 FROM mails m JOIN taken t ON t.outbox_id = m.outbox_id
                 WHERE NOT m.verified
                 ORDER BY key

@@ -1,4 +1,4 @@
-//! Sessions: every statement on `people.user_session`. A token counts only while its row says so.
+//! Sessions: every statement about those of the caller. A token counts only while its row says so.
 
 use std::net::IpAddr;
 

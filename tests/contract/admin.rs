@@ -182,6 +182,22 @@ async fn a_user_is_found_by_userid_key_or_address_and_shown_without_a_hash() {
     assert!(!found.to_string().contains("argon2"), "{found}");
 }
 
+/// Who has cleared the name, or never had one in an earlier back end.
+#[tokio::test]
+async fn a_user_without_a_name_goes_by_the_userid_in_every_action() {
+    let (service, operator) = start().await;
+    service
+        .register_with(json!({ "userid": "alice", "email": "alice@example.com" }))
+        .await
+        .json();
+    let token = service.log_in("alice", PASSWORD).await.access_token();
+    let cleared = json!({ "user_name": null });
+    let reply = service.call_as(Method::PATCH, "/auth/me", &token, &cleared).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(operator.done("find", "alice").await["user_name"], "alice");
+    operator.every_action("alice", "nobody").await;
+}
+
 #[tokio::test]
 async fn sessions_that_are_idle_for_too_long_are_not_counted_as_live() {
     let (service, operator) = start().await;

@@ -571,6 +571,34 @@ fn the_time_budget_for_statements_leaves_time_for_the_rest_of_a_request() {
     assert!(Timeouts::default().request <= Duration::from_millis(2_700));
 }
 
+/// What a request does besides waiting for the database, such as hashing, is part of its time.
+#[tokio::test]
+async fn other_work_counts_but_leaves_a_statement_a_moment() {
+    let (proxy, service, _) = warm_behind_a_proxy(PATIENT).await;
+    let url = proxy.of(&service.database).url;
+    let settings = [("DATABASE_URL", url.as_str())].into_iter().collect();
+    let mut config = DatabaseConfig::from_environment(&settings).unwrap();
+    config.timeouts.request = Duration::from_secs(2);
+    let database = &shared::database::Database::new(config);
+    let after = |work: Duration| {
+        one_request(async move {
+            tokio::time::sleep(work).await;
+            database
+                .read(&(), |connection, ()| {
+                    Box::pin(sqlx::query("SELECT 1").execute(connection))
+                })
+                .await
+        })
+    };
+    after(Duration::ZERO).await.expect("connected");
+    proxy.set(Link::Slow(Duration::from_millis(450)));
+    let error = after(Duration::from_millis(1_900)).await.expect_err("too late");
+    assert!(matches!(error, DatabaseError::Unavailable(_)), "{error}");
+    proxy.set(Link::Up);
+    // On a slow machine the moment may be too short.
+    while after(Duration::from_secs(3)).await.is_err() {}
+}
+
 #[tokio::test]
 async fn the_remaining_time_budget_applies_to_any_number_of_statements() {
     let (proxy, service, _) = warm_behind_a_proxy(PATIENT).await;

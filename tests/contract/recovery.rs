@@ -327,6 +327,18 @@ async fn of_several_accounts_with_an_address_verified_ones_come_first_and_five_g
 }
 
 #[tokio::test]
+async fn an_empty_address_of_an_earlier_back_end_is_none() {
+    let service = with_alice(&FAST).await;
+    service
+        .database
+        .execute(r#"UPDATE people."user" SET email = ''"#)
+        .await;
+    service.forgot("alice").await.assert_success(&Value::Null);
+    assert_eq!(service.mails().await, []);
+    assert_eq!(service.database.count("people.outbox").await, 0);
+}
+
+#[tokio::test]
 async fn a_source_may_ask_twenty_times_an_hour() {
     let service = with_alice(&FAST).await;
     for n in 0..20 {

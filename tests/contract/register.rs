@@ -633,6 +633,15 @@ async fn an_email_has_the_shape_of_an_address() {
         "a b@c.example",
         "a@b c.example",
         "a\u{a0}b@c.example",
+        // Several addresses, or one with more than the address.
+        "<a@b.example>",
+        "a<a@b.example",
+        "a;c@b.example",
+        "a,c@b.example",
+        "\"a\"@b.example",
+        "a@[192.0.2.1]",
+        "a(c)@b.example",
+        "a\\c@b.example",
     ] {
         let reply = service.register_with(json!({ "email": email })).await;
         assert_eq!(reply.status, 422, "{email}");

@@ -301,6 +301,7 @@ async fn use_is_recorded_once_in_15_minutes_by_every_route() {
         "SELECT last_seen > now() - interval '1 minute' FROM people.user_session WHERE session_id = '{id}'"
     );
     let profile = json!({ "job": "reader" });
+    let address = json!({ "email": "alice@example.com", "current_password": PASSWORD });
     for (what, method, path, body) in [
         ("me", Method::GET, "/auth/me".to_owned(), &Value::Null),
         ("list", Method::GET, "/auth/sessions".to_owned(), &Value::Null),
@@ -318,6 +319,7 @@ async fn use_is_recorded_once_in_15_minutes_by_every_route() {
         ),
         ("profile", Method::PATCH, "/auth/me".to_owned(), &profile),
         ("empty profile", Method::PATCH, "/auth/me".to_owned(), &json!({})),
+        ("address", Method::POST, "/auth/email".to_owned(), &address),
     ] {
         if what != "end one" {
             service.database.execute(&set(14)).await;

@@ -272,13 +272,11 @@ fn end_sessions(phone: &mut Device, alice: &Value) {
     let one = "DELETE /auth/sessions/{session_id}";
     phone.send(one, &other, &Value::Null, (200, 1), &revoked);
     phone.send(one, &other, &Value::Null, (404, 40402), &[]);
-    phone.send(
-        "DELETE /auth/sessions",
-        "/auth/sessions",
-        &Value::Null,
-        (200, 1),
-        &revoked,
-    );
+    let others = "DELETE /auth/sessions";
+    phone.send(others, "/auth/sessions", &Value::Null, (200, 1), &revoked);
+    // Now there are none.
+    phone.send(others, "/auth/sessions", &Value::Null, (200, 1), &[]);
+    phone.send(one, "/auth/sessions/%ff", &Value::Null, (404, 40402), &[]);
 }
 
 fn change_profile_and_password(phone: &mut Device, alice: &Value) {
@@ -327,6 +325,8 @@ fn change_address(phone: &mut Device, alice: &Value) {
         &[warn("authz_fail")],
     );
     phone.send(route, path, &json!({ "token": link }), (200, 1), &updated);
+    // A repetition, which changes nothing.
+    phone.send(route, path, &json!({ "token": link }), (200, 1), &[]);
 }
 
 fn recover(phone: &mut Device, alice: &Value) {

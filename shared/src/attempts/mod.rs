@@ -1,6 +1,7 @@
-//! Attempts: failed log-ins and registrations, counted in PostgreSQL so that neither a cold start nor a second instance
-//! forgets. Counts forget by themselves, one attempt after each interval of theirs. An attempt to log in is counted
-//! before the password is hashed and given back after a success, so that parallel guesses cannot outrun the count.
+//! Attempts: failed log-ins, registrations and requests for mails, counted in PostgreSQL so that neither a cold start
+//! nor a second instance forgets. Counts forget by themselves, one attempt after each interval of theirs. An attempt to
+//! log in is counted before the password is hashed and given back after a success, so that parallel guesses cannot
+//! outrun the count.
 
 mod counts;
 mod own;

@@ -12,15 +12,28 @@ use super::{Connection, Database, DatabaseError, Statement};
 use crate::config::Pooler;
 
 tokio::task_local! {
-    /// How long the current request has waited for the database.
-    static WAITED: Cell<Duration>;
+    static REQUEST: Request;
 }
 
-/// Runs `work`, whose statements together may wait as long as one request; beyond it they fail with
-/// [`DatabaseError::Unavailable`]. Time spent otherwise, for example on a hash, does not count. The HTTP boundary calls
-/// it for each request; elsewhere, each statement has that time for itself.
+struct Request {
+    began: Instant,
+    /// How long it has waited for the database.
+    waited: Cell<Duration>,
+}
+
+/// What a statement may take also where a hash has used up the time of the request: a correct password must not be
+/// useless because it is slow to verify.
+const AFTER_A_HASH: Duration = Duration::from_millis(300);
+
+/// Runs `work`, whose statements have to end within the time for one request; beyond it they fail with
+/// [`DatabaseError::Unavailable`]. The HTTP boundary calls it for each request; elsewhere, each statement has that time
+/// for itself.
 pub async fn one_request<T>(work: impl Future<Output = T>) -> T {
-    WAITED.scope(Cell::default(), work).await
+    let request = Request {
+        began: Instant::now(),
+        waited: Cell::default(),
+    };
+    REQUEST.scope(request, work).await
 }
 
 pub(super) struct Idle {
@@ -45,8 +58,14 @@ impl Database {
         statement: Statement<A, T>,
     ) -> Result<T, DatabaseError> {
         let started = Instant::now();
-        let waited = WAITED.try_with(Cell::get).unwrap_or_default();
-        let remaining = self.timeouts.request.saturating_sub(waited);
+        let limit = self.timeouts.request;
+        let of_request = REQUEST.try_with(|request| {
+            let unspent = limit.saturating_sub(request.waited.get());
+            limit
+                .saturating_sub(request.began.elapsed())
+                .max(unspent.min(AFTER_A_HASH))
+        });
+        let remaining = of_request.unwrap_or(limit);
         let outcome = if remaining.is_zero() {
             // There is no time left to wait for the statement, so it is not sent.
             Err(Failure::Timeout("the database"))
@@ -55,7 +74,7 @@ impl Database {
                 .await
                 .unwrap_or(Err(Failure::Timeout("the database")))
         };
-        let _ = WAITED.try_with(|total| total.set(waited + started.elapsed()));
+        let _ = REQUEST.try_with(|request| request.waited.set(request.waited.get() + started.elapsed()));
         Ok(outcome?)
     }
 

@@ -107,7 +107,7 @@ pub async fn set_password_by_link(
 
 /// Makes `address` the verified one of an account whose password is that of `state`, and whose address has been changed
 /// `email_version` times, or once more, to this one: then this is a repetition, and changes nothing. Adds the notice to
-/// a former address to the outbox. `false` when the account is in another state: then nothing was changed.
+/// a former address to the outbox. Returns whether anything was changed; `None` when the account is in another state.
 ///
 /// # Errors
 /// The driver's.
@@ -116,7 +116,7 @@ pub async fn confirm_email(
     state: &LinkState,
     address: &str,
     email_version: i32,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<bool>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         WITH former AS MATERIALIZED (
@@ -132,8 +132,10 @@ pub async fn confirm_email(
             SELECT 'email_changed', f.user_id, f.email FROM former f JOIN mine USING (user_id)
             WHERE lower(f.email) <> lower($4)
         )
-        SELECT EXISTS (SELECT FROM mine)
-            OR EXISTS (SELECT FROM former WHERE email_version = $5 + 1 AND email = $4) AS "done!"
+        SELECT CASE
+                   WHEN EXISTS (SELECT FROM mine) THEN true
+                   WHEN EXISTS (SELECT FROM former WHERE email_version = $5 + 1 AND email = $4) THEN false
+               END AS changed
         "#,
         state.user_id,
         state.password_version,

@@ -1,4 +1,4 @@
-//! Users: what a valid one is made of, and every statement on `people."user"`.
+//! Users: what a valid one is made of, and the statements that read and write one.
 
 mod link;
 pub mod operators;
@@ -130,8 +130,16 @@ pub fn email(given: &str) -> Result<String, ValidationError> {
         && !local.contains('@')
         && domain.contains('.')
         && domain.split('.').all(|label| !label.is_empty())
-        && !email.chars().any(char::is_whitespace);
+        && is_plain_address(&email);
     if shaped { Ok(email) } else { Err(REFUSAL) }
+}
+
+/// Whether `text` can be understood only as one address, without a name: it has none of the special characters of RFC
+/// 5322 §3.2.3. Otherwise a user whose address is `Call 555 now <somebody@example.com>` could have that sent to
+/// somebody.
+#[must_use]
+pub fn is_plain_address(text: &str) -> bool {
+    !text.contains(|c: char| c.is_whitespace() || c.is_control() || "()<>[]:;,\\\"".contains(c))
 }
 
 /// A user as clients see one: `user_info`. Has no password hash to leak.

@@ -1,5 +1,5 @@
-//! What operators do with accounts: every statement of the function `admin`. Each changes one user, by key, and changes
-//! nothing more when it is repeated. Locks are taken in the order user, sessions, outbox.
+//! What operators do with accounts: every statement of the function `admin`. Each but `import` changes at most one
+//! user, by key, and may be repeated. Locks are taken in the order user, sessions, outbox.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -55,7 +55,8 @@ pub async fn find(
     // One look-up each, so that each uses its index.
     let rows = sqlx::query!(
         r#"
-        SELECT u.user_id AS "user_id!", u.userid AS "userid!", u.user_name AS "user_name!", u.country, u.job, u.phone, u.email,
+        SELECT u.user_id AS "user_id!", u.userid AS "userid!", coalesce(u.user_name, u.userid) AS "user_name!",
+               u.country, u.job, u.phone, u.email,
                u.email_verified_at IS NOT NULL AS "email_verified!", u.init_cn_level, u.roles AS "roles!",
                u.reg_time AS "reg_time!", u.disabled_at,
                greatest(

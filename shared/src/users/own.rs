@@ -195,10 +195,13 @@ pub async fn ask_email(
         WITH given_back AS MATERIALIZED (
             SELECT people.give_back_attempt($7, $8, $9, $10)
         ), me AS MATERIALIZED (
-            SELECT l.user_id, l.password_version FROM given_back, people.live_session l
+            SELECT l.session_id, l.user_id, l.password_version FROM given_back, people.live_session l
             WHERE l.session_id = $1 AND l.user_id IS NOT DISTINCT FROM $2 AND l.token = $3
               AND ($4::interval IS NULL OR l.last_seen > now() - $4)
             FOR NO KEY UPDATE OF l
+        ), seen AS (
+            UPDATE people.user_session SET last_seen = now()
+            WHERE session_id = (SELECT session_id FROM me) AND last_seen < now() - interval '15 minutes'
         ), asked AS (
             INSERT INTO people.outbox (kind, user_id, address)
             SELECT 'email', user_id, $6 FROM me WHERE password_version = $5
