@@ -11,7 +11,7 @@ ALTER TABLE people."user"
     ADD COLUMN disabled_at timestamptz,
     -- What they mean is the application's.
     ADD COLUMN roles text[] NOT NULL DEFAULT '{}'
-        CONSTRAINT user_roles_check CHECK (cardinality(roles) <= 16 AND array_position(roles, NULL) IS NULL);
+        CONSTRAINT user_roles_check CHECK (cardinality(roles) <= 16);
 
 ALTER TABLE people.user_session
     -- The user's, when the session was opened or the password was changed in it.

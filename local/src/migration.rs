@@ -28,12 +28,15 @@ pub async fn migrate(database: &Database, place: &str, adopt: bool) -> Result<()
     Ok(())
 }
 
-/// What to do about a common error of the driver.
+/// What to do about a common error.
 fn remedy(error: &str) -> &'static str {
     if error.contains("server does not support TLS") {
         "; to connect without it, add ?sslmode=disable to DATABASE_URL"
     } else if error.contains("UnknownIssuer") {
         "; add ?sslrootcert=FILE to DATABASE_URL, with the certificate of the authority that issued the server's"
+    } else if error.contains("was previously applied but") {
+        "; a version of the project with other migrations made this database: use that one, or a new database (the \
+         embedded one is new after its data directory is deleted)"
     } else {
         ""
     }

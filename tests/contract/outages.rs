@@ -91,7 +91,7 @@ impl Run {
 /// a standby that follows nobody and as a primary that only reads, while the address leads there again.
 pub async fn failover(outage: Outage) -> Report {
     let (mut primary, before) = server(outage).await;
-    let standby = standby(&primary, &before).await;
+    let standby = block_in_place(|| standby(&mut primary));
     let after = at(&standby);
     set(&before, &["synchronous_standby_names = '*'"]).await;
     // From now on a commit waits for the standby.
@@ -136,7 +136,10 @@ pub async fn failover(outage: Outage) -> Report {
         let _ = fs::remove_file(&signal);
     }
     let report = run.finish(&after).await;
+    let copy = standby.data_directory().parent().expect("its home").to_owned();
     stop(standby);
+    // Run by root, the test owns it, and the server's user cannot remove it.
+    fs::remove_dir_all(copy).expect("ours");
     stop(primary);
     report
 }
@@ -248,22 +251,21 @@ pub async fn full_disk(outage: Outage) -> Option<Report> {
     Some(report)
 }
 
-/// A hot standby of `primary`, with a copy of its data, which lies among that one's and is removed with them.
-async fn standby(primary: &Server, database: &Database) -> Server {
-    let data = primary.data_directory();
+/// A hot standby of `primary`, with a copy of its data, which lies among that one's and is removed with them. Not made
+/// by `pg_basebackup`, which the PostgreSQL from npm lacks.
+fn standby(primary: &mut Server) -> Server {
+    let data = primary.data_directory().to_owned();
     let home = data.with_file_name("standby");
     let copy = home.join(data.file_name().expect("the version's name"));
-    let bin = "SELECT setting FROM pg_config WHERE name = 'BINDIR'";
-    let bin = database.text(bin).await.expect("a directory");
-    // Run by the server, so that its user owns the copy.
-    let backup = format!(
-        "{bin}/pg_basebackup --dbname='{}' --pgdata='{}' --write-recovery-conf --checkpoint=fast --no-sync",
-        database.url,
-        copy.display()
-    );
-    let backup = format!("COPY (SELECT) TO PROGRAM $program${backup}$program$");
-    database.execute(&backup).await;
-    block_in_place(|| Server::start(&home, None)).expect("a standby")
+    primary.end("INT").expect("it ends");
+    fs::create_dir(&home).expect("new");
+    let copied = Command::new("cp").arg("-a").args([&data, &copy]).status();
+    assert!(copied.expect("cp").success());
+    fs::write(copy.join("standby.signal"), "").expect("written");
+    let source = format!("primary_conninfo = '{}'", primary.url());
+    append(&copy.join("postgresql.auto.conf"), &source);
+    primary.restart_if_down().expect("it starts again");
+    Server::start(&home, None).expect("a standby")
 }
 
 /// A server, and its migrated database.

@@ -50,7 +50,8 @@ impl PgBouncer {
             );
         }
         let open = format!(
-            "pg_stat_activity WHERE datname = '{}' AND xact_start IS NOT NULL AND pid NOT IN (pg_backend_pid(), {ours})",
+            "pg_stat_activity WHERE datname = '{}' AND backend_type = 'client backend' AND xact_start IS NOT NULL
+                 AND pid NOT IN (pg_backend_pid(), {ours})",
             database.name()
         );
         assert_eq!(database.count(&open).await, 0);

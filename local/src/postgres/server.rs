@@ -28,7 +28,7 @@ const STOP: &str = r#"trap '' HUP INT TERM
 read -r _
 kill -s CONT "$(head -n 1 "$1/postmaster.pid")" # in case a test has paused it
 "$0/pg_ctl" --pgdata "$1" --mode "$2" stop
-[ -z "$3" ] || until rm -rf "$3"; do sleep 0.1; done"#;
+[ -z "$3" ] || for attempt in 1 2 3 4 5 6 7 8 9; do rm -rf "$3" && break; sleep 1; done"#;
 
 /// A running PostgreSQL on 127.0.0.1 with a database `people`, owned by the superuser `people`. It stops when this
 /// value is stopped or dropped, or when the process ends.

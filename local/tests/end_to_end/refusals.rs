@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::project::{Database, Project, exists};
+use crate::project::{Database, Project, exists, signal};
 
 /// The problem with a URL that would be misread.
 const ENCODE: &str =
@@ -73,6 +73,22 @@ fn a_database_that_is_unreachable_or_unusable() {
             assert!(!line.contains(secret), "{line}");
         }
     }
+}
+
+#[test]
+fn a_database_of_other_migrations() {
+    let project = Project::new();
+    let database = Database::new();
+    let variables = [("PORT", "0"), ("DATABASE_URL", database.url.as_str())];
+    let local = project.start(&variables);
+    signal("TERM", &local.id().to_string());
+    local.wait();
+    database.sql(r"UPDATE people._sqlx_migrations SET checksum = '\x00' WHERE version = 1");
+    let line = project.refusal(&variables);
+    let expected = "cannot be migrated: nothing was changed: migration 1 was previously applied but has been modified; \
+        a version of the project with other migrations made this database: use that one, or a new database (the \
+        embedded one is new after its data directory is deleted)";
+    assert!(line.ends_with(expected), "{line}");
 }
 
 #[test]
