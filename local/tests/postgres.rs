@@ -355,8 +355,11 @@ fn an_unknown_setting_of_the_server_is_reported_with_its_log() {
 }
 
 #[test]
-fn a_wrong_bindir_is_reported_in_one_line() {
-    let output = child("child_with_a_throwaway", &[("PG_BINDIR", "/nowhere")])
+fn a_wrong_bindir_is_reported_in_one_line_and_leaves_nothing() {
+    let scratch = Scratch::new();
+    let directory = scratch.0.to_str().expect("UTF-8");
+    let variables = [("PG_BINDIR", "/nowhere"), ("TMPDIR", directory)];
+    let output = child("child_with_a_throwaway", &variables)
         .output()
         .expect("a child");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -364,4 +367,6 @@ fn a_wrong_bindir_is_reported_in_one_line() {
     let line =
         "PG_BINDIR=/nowhere: there is no `postgres`; name the directory that holds `postgres` and `initdb`";
     assert!(text.lines().any(|found| found.trim_end() == line), "{text}");
+    let left = fs::read_dir(&scratch.0).expect("our directory");
+    assert_eq!(left.count(), 0);
 }

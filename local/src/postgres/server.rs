@@ -101,8 +101,10 @@ impl Server {
     /// As for [`Server::start`].
     pub fn throwaway() -> Result<Self, Error> {
         let home = Home::throwaway()?;
+        let path = home.path.clone();
         let holder = home.claim()?.ok_or_else(|| home.in_use())?;
-        Self::open(home, holder, None, Some(THROWAWAY_SETTINGS))
+        let server = Self::open(home, holder, None, Some(THROWAWAY_SETTINGS));
+        server.inspect_err(|_| drop(fs::remove_dir_all(path)))
     }
 
     /// Finds the programs, creates the data directory if it is missing, and starts the server: a throw-away one with
