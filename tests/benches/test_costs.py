@@ -21,7 +21,7 @@ class Costs(unittest.TestCase):
         gb_seconds = 90_000 * 0.025 * 1769 / 1024 + 910_000 * 0.003 * 256 / 1024
         self.assertAlmostEqual(rows["functions, time"], gb_seconds * 0.0000166667)
         self.assertAlmostEqual(rows["gateway"], 1.0)
-        self.assertAlmostEqual(rows["10 alarms, 2 metrics"], 1.6)
+        self.assertAlmostEqual(rows["alarms (priced as 10), 2 metrics"], 1.6)
         self.assertAlmostEqual(rows["3 secrets, and reading them"], 1.2)
 
     def test_containers_are_at_least_two_and_otherwise_as_many_as_the_load_needs(self):
