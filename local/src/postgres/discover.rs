@@ -99,6 +99,7 @@ impl Installation {
 /// may have no `initdb` beside it.
 fn programs_on_path() -> impl Iterator<Item = PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").output().ok();
+    let output = output.filter(|output| output.status.success());
     let named = output.and_then(|output| String::from_utf8(output.stdout).ok());
     let named = named.filter(|directory| !directory.trim().is_empty());
     let named = named.map(|directory| PathBuf::from(directory.trim()));

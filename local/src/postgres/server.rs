@@ -73,9 +73,9 @@ impl Server {
     /// # Errors
     /// As for [`Server::start`]; also when the other one does not accept connections within a minute.
     pub fn start_or_find(directory: &Path) -> Result<(String, Option<Self>), Error> {
+        let home = Home::kept(directory)?;
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let home = Home::kept(directory)?;
             if let Some(holder) = home.claim()? {
                 let server = Self::open(home, holder, None, None)?;
                 return Ok((server.url.clone(), Some(server)));
