@@ -571,15 +571,20 @@ fn the_time_budget_for_statements_leaves_time_for_the_rest_of_a_request() {
     assert!(Timeouts::default().request <= Duration::from_millis(2_700));
 }
 
-/// What a request does besides waiting for the database, such as hashing, is part of its time.
-#[tokio::test]
-async fn other_work_counts_but_leaves_a_statement_a_moment() {
-    let (proxy, service, _) = warm_behind_a_proxy(PATIENT).await;
+/// The database behind the proxy, with 2 s for the statements of a request.
+fn with_two_seconds_a_request(proxy: &Proxy, service: &Service) -> shared::database::Database {
     let url = proxy.of(&service.database).url;
     let settings = [("DATABASE_URL", url.as_str())].into_iter().collect();
     let mut config = DatabaseConfig::from_environment(&settings).unwrap();
     config.timeouts.request = Duration::from_secs(2);
-    let database = &shared::database::Database::new(config);
+    shared::database::Database::new(config)
+}
+
+/// What a request does besides waiting for the database, such as hashing, is part of its time.
+#[tokio::test]
+async fn other_work_counts_but_leaves_a_statement_a_moment() {
+    let (proxy, service, _) = warm_behind_a_proxy(PATIENT).await;
+    let database = &with_two_seconds_a_request(&proxy, &service);
     let after = |work: Duration| {
         one_request(async move {
             tokio::time::sleep(work).await;
@@ -602,11 +607,7 @@ async fn other_work_counts_but_leaves_a_statement_a_moment() {
 #[tokio::test]
 async fn the_remaining_time_budget_applies_to_any_number_of_statements() {
     let (proxy, service, _) = warm_behind_a_proxy(PATIENT).await;
-    let url = proxy.of(&service.database).url;
-    let settings = [("DATABASE_URL", url.as_str())].into_iter().collect();
-    let mut config = DatabaseConfig::from_environment(&settings).unwrap();
-    config.timeouts.request = Duration::from_secs(2);
-    let database = shared::database::Database::new(config);
+    let database = with_two_seconds_a_request(&proxy, &service);
     let one = || {
         database.read(&(), |connection, ()| {
             Box::pin(sqlx::query("SELECT 1").execute(connection))

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::project::{Database, PASSWORD, Project, signal};
+use crate::project::{Database, PASSWORD, Project};
 
 impl Project {
     /// Runs the command. Returns the exit status, the answer and standard error.
@@ -58,8 +58,7 @@ fn it_does_the_same_alone_and_beside_a_running_program() {
         (Some(0), &Value::Null)
     );
     assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
-    signal("TERM", &local.id().to_string());
-    assert_eq!(local.wait().0, Some(0));
+    local.stop();
 
     let (status, answer, _) = project.admin(&json!({ "action": "delete", "userid": "alice" }), &[]);
     assert_eq!(

@@ -4,16 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use crate::project::{Answer, Database, Local, PASSWORD, Project, eventually, signal};
+use crate::project::{Answer, Database, Local, PASSWORD, Project, eventually};
 
 /// Stops `local` and returns its standard output and standard error.
-fn stop(local: Local) -> (String, String) {
-    signal("TERM", &local.id().to_string());
-    let (status, stdout, stderr) = local.wait();
-    assert_eq!(status, Some(0), "{stderr}");
-    (stdout, stderr)
-}
-
 /// The lines of a log, each a JSON object.
 #[track_caller]
 fn objects(log: &str) -> Vec<Map<String, Value>> {
@@ -122,7 +115,7 @@ fn each_request_is_one_line_and_each_security_event_another() {
     assert_ne!(chosen.header("x-request-id"), Some("mine"));
     expected.add(&chosen, "GET /health", (200, 1), &[]);
 
-    let (_, stderr) = stop(local);
+    let (_, stderr) = local.stop();
     let lines: Vec<Value> = objects(&stderr).into_iter().map(stable).collect();
     assert_eq!(lines, expected.0);
 }
@@ -399,7 +392,7 @@ fn an_attempt_in_flight_is_not_logged_as_a_failure() {
     for _ in 0..2 {
         assert_eq!(local.log_in("alice").outcome(), (200, 1));
     }
-    let (_, stderr) = stop(local);
+    let (_, stderr) = local.stop();
     let events: Vec<Value> = objects(&stderr)
         .into_iter()
         .filter_map(|line| Some(json!([line.get("event")?, line.get("failures")])))
@@ -425,7 +418,7 @@ fn a_failure_of_the_database_is_logged_by_its_code_only() {
     let unavailable = local.register("alice");
     assert_eq!(unavailable.outcome(), (503, 50301));
 
-    let (_, stderr) = stop(local);
+    let (_, stderr) = local.stop();
     let lines: Vec<Value> = objects(&stderr).into_iter().map(stable).collect();
     let line = |answer: &Answer, status, code, cold, error| {
         json!({
@@ -721,7 +714,7 @@ fn neither_secrets_nor_client_input_are_logged() {
     ];
     let local = project.start(&variables);
     let mut secrets = send_canaries(&local, &database);
-    let (stdout, stderr) = stop(local);
+    let (stdout, stderr) = local.stop();
 
     // Every line is well-formed, with known members only.
     for mut line in objects(&stderr) {

@@ -233,6 +233,15 @@ impl Local {
         (status.code(), self.stdout.into_text(), self.stderr.into_text())
     }
 
+    /// Ends it as its user does, without an error. Returns standard output and standard error.
+    #[track_caller]
+    pub fn stop(self) -> (String, String) {
+        signal("TERM", &self.id().to_string());
+        let (status, stdout, stderr) = self.wait();
+        assert_eq!(status, Some(0), "{stderr}");
+        (stdout, stderr)
+    }
+
     /// The address in the banner.
     fn address(&self) -> String {
         let stdout = self.stdout();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::project::{Database, Project, exists, signal};
+use crate::project::{Database, Project, exists};
 
 /// The problem with a URL that would be misread.
 const ENCODE: &str =
@@ -81,8 +81,7 @@ fn a_database_of_other_migrations() {
     let database = Database::new();
     let variables = [("PORT", "0"), ("DATABASE_URL", database.url.as_str())];
     let local = project.start(&variables);
-    signal("TERM", &local.id().to_string());
-    local.wait();
+    local.stop();
     database.sql(r"UPDATE people._sqlx_migrations SET checksum = '\x00' WHERE version = 1");
     let line = project.refusal(&variables);
     let expected = "cannot be migrated: nothing was changed: migration 1 was previously applied but has been modified; \

@@ -70,9 +70,7 @@ fn a_session_over_tcp_that_survives_a_restart() {
     );
 
     // SIGTERM.
-    signal("TERM", &local.id().to_string());
-    let (status, ..) = local.wait();
-    assert_eq!(status, Some(0));
+    local.stop();
     assert_eq!(project.database_processes(), [""; 0]);
     assert_eq!(project.postmaster(), None);
 
@@ -232,9 +230,8 @@ fn a_signal_while_the_database_is_created_stops_both() {
             .flatten()
             .any(|entry| entry.file_name().to_string_lossy().starts_with("pg-"))
     });
-    signal("TERM", &local.id().to_string());
-    let (status, _, stderr) = local.wait();
-    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    let (_, stderr) = local.stop();
+    assert_eq!(stderr, "");
     assert_eq!(project.database_processes(), [""; 0]);
     stop(&project, project.start(&[("PORT", "0")]));
 }
@@ -258,7 +255,6 @@ fn a_second_program_names_the_process_that_uses_the_database() {
 
 #[track_caller]
 fn stop(project: &Project, local: Local) {
-    signal("TERM", &local.id().to_string());
-    assert_eq!(local.wait().0, Some(0));
+    local.stop();
     assert_eq!(project.database_processes(), [""; 0]);
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::project::{Database, PASSWORD, Project, exists, signal};
+use crate::project::{Database, PASSWORD, Project, exists};
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
@@ -33,8 +33,7 @@ fn database_url_replaces_the_embedded_database() {
     assert_eq!(state, ["secret_key"]);
 
     // The database outlives `local`: a second start finds the account, and accepts the token, since its key was kept.
-    signal("TERM", &local.id().to_string());
-    assert_eq!(local.wait().0, Some(0));
+    local.stop();
     let local = project.start(&variables);
     assert_eq!(local.with_token("GET", "/auth/me", &token).outcome(), (200, 1));
     assert_eq!(local.register("alice").outcome(), (409, 40901));
@@ -48,9 +47,7 @@ fn a_password_anywhere_in_the_url_is_not_printed() {
     let url = format!("postgres://{place}&user=people&password={}", database.password());
     let local = project.start(&[("PORT", "0"), ("DATABASE_URL", &url)]);
     assert_eq!(local.register("alice").outcome(), (200, 1));
-    signal("TERM", &local.id().to_string());
-    let (status, stdout, stderr) = local.wait();
-    assert_eq!(status, Some(0));
+    let (stdout, stderr) = local.stop();
     assert!(!stdout.contains(database.password()), "{stdout}");
     assert!(!stderr.contains(database.password()), "{stderr}");
 }
@@ -99,8 +96,7 @@ fn the_environment_takes_precedence_over_the_file() {
     let login = local.post("/auth/login", &alice);
     assert_eq!(login.json()["data"]["expires_in"], 420);
     let token = login.token();
-    signal("TERM", &local.id().to_string());
-    assert_eq!(local.wait().0, Some(0));
+    local.stop();
 
     // An empty variable counts as absent.
     let local = start(&[
